@@ -1,0 +1,47 @@
+# Every target works on a fresh clone: it makes .venv and installs what it needs first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: help install demo test lint fmt proto proto-check wheel clean
+.DEFAULT_GOAL := help
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(STAMP) ## Make .venv with the project and its tools (CPU builds)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]' -c constraints.txt
+	@touch $@
+
+demo: $(STAMP) ## Train, export, verify, serve, call and load-test on handwritten digits; pictures in demo/
+	$(BIN)/vaeserve demo --out demo
+
+test: lint ## Lint, type checks and every test
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) proto-check ## ruff, mypy, import rules, proto lint and drift
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(STAMP) ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: $(STAMP) ## Regenerate the wire code
+	$(BIN)/python proto/generate.py
+
+proto-check: $(STAMP)
+	$(BIN)/buf lint proto
+	$(BIN)/python proto/generate.py --check
+
+wheel: $(STAMP) ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean: ## Remove everything that make made
+	rm -rf $(VENV) dist demo .image

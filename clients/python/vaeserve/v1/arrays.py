@@ -1,0 +1,93 @@
+"""Tensors on the wire: numpy arrays to messages and back, with every check on the way in.
+
+Knows dtypes, shapes and byte counts. Does not know models or RPCs: callers say which row shape they expect.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vaeserve.v1 import tensor_pb2
+
+FLOAT32 = tensor_pb2.DATA_TYPE_FLOAT32
+UINT8 = tensor_pb2.DATA_TYPE_UINT8
+
+_DTYPES: dict[tensor_pb2.DataType, np.dtype[np.generic]] = {
+    FLOAT32: np.dtype("<f4"),
+    UINT8: np.dtype("u1"),
+}
+_WIRE_TYPES = {dtype: wire for wire, dtype in _DTYPES.items()}
+
+Array = npt.NDArray[np.generic]
+Floats = npt.NDArray[np.float32]
+
+
+class TensorError(ValueError):
+    """A tensor message that does not hold what it says, or not what is expected."""
+
+
+def to_tensor(array: Array) -> tensor_pb2.Tensor:
+    """Put an array into a message.
+
+    Args:
+        array: float32 or uint8, any shape.
+
+    Raises:
+        TensorError: the dtype has no wire form.
+    """
+    wire = _WIRE_TYPES.get(array.dtype.newbyteorder("<"))
+    if wire is None:
+        raise TensorError(f"dtype {array.dtype} cannot be sent; use float32 or uint8")
+    little_endian = np.ascontiguousarray(array, dtype=_DTYPES[wire])
+    return tensor_pb2.Tensor(dtype=wire, shape=array.shape, data=little_endian.tobytes())
+
+
+def from_tensor(tensor: tensor_pb2.Tensor) -> Array:
+    """Read a message as a read-only array that shares its bytes.
+
+    Nothing is allocated for the elements, and the byte count is compared with Python integers, so a shape whose
+    product is huge is refused like any other wrong length.
+
+    Returns:
+        float32 or uint8 array of the message's shape.
+
+    Raises:
+        TensorError: unknown dtype, negative dimension, or a byte count other than the shape asks for.
+    """
+    dtype = _DTYPES.get(tensor.dtype)
+    if dtype is None:
+        raise TensorError(f"dtype {tensor.dtype} is unknown; use FLOAT32 or UINT8")
+    shape = tuple(tensor.shape)
+    if any(size < 0 for size in shape):
+        raise TensorError(f"shape {list(shape)} has a negative dimension")
+    expected = math.prod(shape) * dtype.itemsize
+    if len(tensor.data) != expected:
+        raise TensorError(
+            f"shape {list(shape)} of {dtype.name} takes {expected} bytes, got {len(tensor.data)}"
+        )
+    return np.frombuffer(tensor.data, dtype).reshape(shape)
+
+
+def rows_from_tensor(tensor: tensor_pb2.Tensor, row_shape: Sequence[int]) -> Array:
+    """Read a message that must hold rows of a known shape.
+
+    Args:
+        tensor: the message, [rows, ...row_shape].
+        row_shape: shape of one row.
+
+    Returns:
+        float32 or uint8 array [rows, ...row_shape], rows >= 1.
+
+    Raises:
+        TensorError: as `from_tensor`, or another row shape, or no rows.
+    """
+    wanted = list(row_shape)
+    if list(tensor.shape[1:]) != wanted or not tensor.shape:
+        raise TensorError(
+            f"shape {list(tensor.shape)} does not fit; this model takes [rows, {', '.join(map(str, wanted))}]"
+        )
+    if tensor.shape[0] == 0:
+        raise TensorError("there are no rows; send at least one")
+    return from_tensor(tensor)

@@ -1,0 +1,101 @@
+"""The bundle: one version of a model as a folder, and the manifest that describes and seals it.
+
+    <repository>/<model>/<version>/model.json       ModelInfo as JSON
+                                   encoder.onnx     x -> mu, log_var
+                                   decoder.onnx     z -> x_hat
+                                   golden.npz       x, mu, log_var, z, x_hat as PyTorch computed them
+                                   calibration.npz  percentiles of the training scores, aggregated posterior
+
+Every file but the manifest is listed in it with its sha256. Nothing is pickled.
+"""
+
+import hashlib
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from vaeserve.v1 import model_pb2
+
+MANIFEST = "model.json"
+ENCODER = "encoder.onnx"
+DECODER = "decoder.onnx"
+GOLDEN = "golden.npz"
+CALIBRATION = "calibration.npz"
+FORMAT_VERSION = 1
+
+
+class BundleError(ValueError):
+    """A folder that is no sound bundle; the message says what is wrong with which file."""
+
+
+def read_manifest(folder: Path) -> model_pb2.ModelInfo:
+    """Parse model.json.
+
+    Raises:
+        BundleError: missing, not JSON, unknown fields, or a layout that this version does not know.
+    """
+    path = folder / MANIFEST
+    try:
+        info = json_format.Parse(path.read_text(encoding="utf-8"), model_pb2.ModelInfo())
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, json_format.ParseError) as error:
+        raise BundleError(f"{path}: is no manifest: {error}") from error
+    if info.format_version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: format_version {info.format_version}; this version reads {FORMAT_VERSION}"
+        )
+    return info
+
+
+def write_manifest(folder: Path, info: model_pb2.ModelInfo) -> None:
+    """Write model.json, replacing an older one in a single step."""
+    text = json_format.MessageToJson(info, preserving_proto_field_name=True, indent=2)
+    fresh = folder / f".{MANIFEST}.new"
+    fresh.write_text(text + "\n", encoding="utf-8")
+    fresh.replace(folder / MANIFEST)
+
+
+def digest(name: str, data: bytes) -> model_pb2.FileDigest:
+    """The manifest's entry for a file."""
+    return model_pb2.FileDigest(
+        name=name, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data)
+    )
+
+
+def latent_space_id(encoder: bytes, decoder: bytes) -> str:
+    """Identity of the latent space that a pair of graphs spans: 32 hex digits."""
+    pair = hashlib.sha256(encoder).digest() + hashlib.sha256(decoder).digest()
+    return hashlib.sha256(pair).hexdigest()[:32]
+
+
+def read_files(folder: Path, info: model_pb2.ModelInfo) -> dict[str, bytes]:
+    """Read every listed file into memory and compare it with its digest.
+
+    What is checked is what is returned, so a file that changes later cannot slip in.
+
+    Raises:
+        BundleError: a name that leaves the folder, a missing file, a wrong size or digest, graphs of another pair
+            than the latent space id says, or a needed file that is not listed.
+    """
+    contents = {entry.name: _read_checked(folder, entry) for entry in info.files}
+    needed = {ENCODER, DECODER, GOLDEN, CALIBRATION, info.encoder.file, info.decoder.file}
+    for name in sorted(needed - contents.keys()):
+        raise BundleError(f"{folder / MANIFEST}: does not list {name or 'a graph file'}")
+    pair = latent_space_id(contents[info.encoder.file], contents[info.decoder.file])
+    if pair != info.latent_space_id:
+        raise BundleError(f"{folder / MANIFEST}: latent_space_id is not that of its two graphs")
+    return contents
+
+
+def _read_checked(folder: Path, entry: model_pb2.FileDigest) -> bytes:
+    path = folder / entry.name
+    if Path(entry.name).name != entry.name or not path.resolve().is_relative_to(folder.resolve()):
+        raise BundleError(f"{folder / MANIFEST}: {entry.name!r} lies outside the bundle's folder")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
+    if digest(entry.name, data) != entry:
+        raise BundleError(f"{path}: differs from its digest in {MANIFEST}; copy the bundle again")
+    return data

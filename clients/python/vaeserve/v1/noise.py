@@ -1,0 +1,148 @@
+"""The standard normal noise that a seed stands for, and the reparameterisation that uses it.
+
+eps is a pure function of (seed, stream, draw, row, element), so a row's draw does not depend on how rows are split
+over requests and batches, on retries, restarts or replicas:
+
+1. 64 random bits an element from the counter-based generator Philox4x64-10 (Salmon, Moraes, Dror, Shaw, "Parallel
+   random numbers: as easy as 1, 2, 3", SC 2011), keyed by (seed, stream). A row owns the counters
+   [row * blocks, (row + 1) * blocks), a block being four elements; the draw number is the counter's second word.
+2. The top 53 bits, plus a half, over 2^53: a uniform number u strictly between 0 and 1.
+3. eps = Phi^-1(u) by algorithm AS 241 (Wichura, "The percentage points of the normal distribution", Applied
+   Statistics 37, 1988), rounded to float32.
+
+Step 3 uses only + - * / and square root, which IEEE 754 rounds correctly, and a logarithm made of them: library
+logarithms, sines and cosines differ in their last bits between processors, and replicas must not.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+FIRST_ROW_LIMIT = 1 << 40
+"""Row numbers stay below this, so that a row's counters never run into the next draw's."""
+
+Floats = npt.NDArray[np.float32]
+_Doubles = npt.NDArray[np.float64]
+
+# AS 241, PPND16: numerator and denominator of each of the three rational approximations, highest power first.
+_CENTRE = np.array(
+    [
+        [2.5090809287301226727e3, 5.226495278852854561e3],
+        [3.3430575583588128105e4, 2.8729085735721942674e4],
+        [6.7265770927008700853e4, 3.9307895800092710610e4],
+        [4.5921953931549871457e4, 2.1213794301586595867e4],
+        [1.3731693765509461125e4, 5.3941960214247511077e3],
+        [1.9715909503065514427e3, 6.8718700749205790830e2],
+        [1.3314166789178437745e2, 4.2313330701600911252e1],
+        [3.3871328727963666080e0, 1.0],
+    ]
+)
+_TAIL = np.array(
+    [
+        [7.74545014278341407640e-4, 1.05075007164441684324e-9],
+        [2.27238449892691845833e-2, 5.47593808499534494600e-4],
+        [2.41780725177450611770e-1, 1.51986665636164571966e-2],
+        [1.27045825245236838258e0, 1.48103976427480074590e-1],
+        [3.64784832476320460504e0, 6.89767334985100004550e-1],
+        [5.76949722146069140550e0, 1.67638483018380384940e0],
+        [4.63033784615654529590e0, 2.05319162663775882187e0],
+        [1.42343711074968357734e0, 1.0],
+    ]
+)
+_FAR_TAIL = np.array(
+    [
+        [2.01033439929228813265e-7, 2.04426310338993978564e-15],
+        [2.71155556874348757815e-5, 1.42151175831644588870e-7],
+        [1.24266094738807843860e-3, 1.84631831751005468180e-5],
+        [2.65321895265761230930e-2, 7.86869131145613259100e-4],
+        [2.96560571828504891230e-1, 1.48753612908506148525e-2],
+        [1.78482653991729133580e0, 1.36929880922735805310e-1],
+        [5.46378491116411436990e0, 5.99832206555887937690e-1],
+        [6.65790464350110377720e0, 1.0],
+    ]
+)
+_LN2 = 0.693147180559945309417232121458
+_SQRT_HALF = 0.707106781186547524400844362105
+
+
+class Stream(IntEnum):
+    """Keeps the draws of one seed apart by what they are for."""
+
+    PRIOR = 0
+    POSTERIOR = 1
+
+
+def standard_normal(
+    seed: int, stream: Stream, *, first_row: int, rows: int, size: int, draw: int = 0
+) -> Floats:
+    """Draw eps for consecutive rows.
+
+    Args:
+        seed: 0 .. 2^64 - 1.
+        stream: what the draw is for.
+        first_row: number of the first row, below FIRST_ROW_LIMIT.
+        rows: how many rows.
+        size: elements a row.
+        draw: number of the draw among several of one row.
+
+    Returns:
+        float32 [rows, size], |eps| < 8.3.
+    """
+    blocks = -(-size // 4)
+    bits = np.random.Philox(
+        key=np.array([seed, stream], np.uint64),
+        counter=np.array([first_row * blocks, draw, 0, 0], np.uint64),
+    ).random_raw(rows * blocks * 4)
+    uniform = ((bits.reshape(rows, -1)[:, :size] >> np.uint64(11)) + 0.5) * 2.0**-53
+    return _inverse_normal_cdf(uniform.ravel()).astype(np.float32).reshape(rows, size)
+
+
+def reparameterise(mu: Floats, log_var: Floats, eps: Floats) -> Floats:
+    """z = mu + exp(log_var / 2) * eps (Kingma and Welling, "Auto-Encoding Variational Bayes", 2014, section 2.4).
+
+    Args:
+        mu: posterior means.
+        log_var: natural logarithms of the posterior variances, same shape.
+        eps: standard normal draws, broadcastable to that shape.
+    """
+    return mu + np.exp(log_var * np.float32(0.5)) * eps
+
+
+def _ratio(coefficients: _Doubles, x: _Doubles) -> _Doubles:
+    """Horner's rule on numerator and denominator at once."""
+    value = np.repeat(coefficients[0][:, None], x.size, axis=1)
+    for pair in coefficients[1:]:
+        value *= x
+        value += pair[:, None]
+    return np.asarray(value[0] / value[1], np.float64)
+
+
+def _log(x: _Doubles) -> _Doubles:
+    """Natural logarithm of 0 < x < 1: x = m 2^e with m near 1, ln x = 2 atanh((m - 1) / (m + 1)) + e ln 2."""
+    mantissa, exponent = np.frexp(x)
+    low = mantissa < _SQRT_HALF
+    mantissa = np.where(low, mantissa * 2.0, mantissa)
+    exponent = exponent - low
+    s = (mantissa - 1.0) / (mantissa + 1.0)
+    square = s * s
+    series = np.full_like(s, 1.0 / 21.0)
+    for odd in range(19, 0, -2):
+        series *= square
+        series += 1.0 / odd
+    return np.asarray(2.0 * s * series + exponent * _LN2, np.float64)
+
+
+def _inverse_normal_cdf(u: _Doubles) -> _Doubles:
+    """AS 241 (PPND16) of 0 < u < 1: relative error about 1e-16."""
+    q = u - 0.5
+    value = q * _ratio(_CENTRE, 0.180625 - q * q)
+    tail = np.flatnonzero(np.abs(q) > 0.425)
+    if tail.size:
+        r = np.sqrt(-_log(np.minimum(u[tail], 1.0 - u[tail])))
+        size = _ratio(_TAIL, r - 1.6)
+        far = np.flatnonzero(r > 5.0)
+        if far.size:
+            size[far] = _ratio(_FAR_TAIL, r[far] - 5.0)
+        value[tail] = np.copysign(size, q[tail])
+    return value
