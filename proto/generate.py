@@ -1,7 +1,8 @@
 """Regenerate the Python wire code from the .proto files; --check only compares.
 
-The messages of every file go to clients/python/vaeserve/v1, gRPC stubs only for ``*_service.proto``. The package of
-each proto equals its path, so the generated absolute imports are right as they stand.
+The messages of every file go to clients/python/vaeserve/v1, gRPC stubs only for
+``*_service.proto``. The package of each proto equals its path, so the generated absolute imports
+are right as they stand.
 """
 
 import argparse

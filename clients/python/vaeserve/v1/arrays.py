@@ -1,6 +1,7 @@
 """Tensors on the wire: numpy arrays to messages and back, with every check on the way in.
 
-Knows dtypes, shapes and byte counts. Does not know models or RPCs: callers say which row shape they expect.
+Knows dtypes, shapes and byte counts. Does not know models or RPCs: callers say which row shape they
+expect.
 """
 
 import math
@@ -14,7 +15,7 @@ from vaeserve.v1 import tensor_pb2
 FLOAT32 = tensor_pb2.DATA_TYPE_FLOAT32
 UINT8 = tensor_pb2.DATA_TYPE_UINT8
 
-_DTYPES: dict[tensor_pb2.DataType, np.dtype[np.generic]] = {
+_DTYPES: dict[tensor_pb2.DataType.ValueType, np.dtype[np.generic]] = {
     FLOAT32: np.dtype("<f4"),
     UINT8: np.dtype("u1"),
 }
@@ -47,14 +48,15 @@ def to_tensor(array: Array) -> tensor_pb2.Tensor:
 def from_tensor(tensor: tensor_pb2.Tensor) -> Array:
     """Read a message as a read-only array that shares its bytes.
 
-    Nothing is allocated for the elements, and the byte count is compared with Python integers, so a shape whose
-    product is huge is refused like any other wrong length.
+    Nothing is allocated for the elements, and the byte count is compared with Python integers, so a
+    shape whose product is huge is refused like any other wrong length.
 
     Returns:
         float32 or uint8 array of the message's shape.
 
     Raises:
-        TensorError: unknown dtype, negative dimension, or a byte count other than the shape asks for.
+        TensorError: unknown dtype, negative dimension, or a byte count other than the shape asks
+            for.
     """
     dtype = _DTYPES.get(tensor.dtype)
     if dtype is None:
@@ -86,7 +88,8 @@ def rows_from_tensor(tensor: tensor_pb2.Tensor, row_shape: Sequence[int]) -> Arr
     wanted = list(row_shape)
     if list(tensor.shape[1:]) != wanted or not tensor.shape:
         raise TensorError(
-            f"shape {list(tensor.shape)} does not fit; this model takes [rows, {', '.join(map(str, wanted))}]"
+            f"shape {list(tensor.shape)} does not fit; "
+            f"this model takes [rows, {', '.join(map(str, wanted))}]"
         )
     if tensor.shape[0] == 0:
         raise TensorError("there are no rows; send at least one")

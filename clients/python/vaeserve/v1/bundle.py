@@ -3,8 +3,9 @@
     <repository>/<model>/<version>/model.json       ModelInfo as JSON
                                    encoder.onnx     x -> mu, log_var
                                    decoder.onnx     z -> x_hat
-                                   golden.npz       x, mu, log_var, z, x_hat as PyTorch computed them
-                                   calibration.npz  percentiles of the training scores, aggregated posterior
+                                   golden.npz       x, mu, log_var, z, x_hat as PyTorch computed
+                                   them calibration.npz  percentiles of the training scores,
+                                   aggregated posterior
 
 Every file but the manifest is listed in it with its sha256. Nothing is pickled.
 """
@@ -75,8 +76,8 @@ def read_files(folder: Path, info: model_pb2.ModelInfo) -> dict[str, bytes]:
     What is checked is what is returned, so a file that changes later cannot slip in.
 
     Raises:
-        BundleError: a name that leaves the folder, a missing file, a wrong size or digest, graphs of another pair
-            than the latent space id says, or a needed file that is not listed.
+        BundleError: a name that leaves the folder, a missing file, a wrong size or digest, graphs
+            of another pair than the latent space id says, or a needed file that is not listed.
     """
     contents = {entry.name: _read_checked(folder, entry) for entry in info.files}
     needed = {ENCODER, DECODER, GOLDEN, CALIBRATION, info.encoder.file, info.decoder.file}

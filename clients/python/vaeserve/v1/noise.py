@@ -1,17 +1,21 @@
 """The standard normal noise that a seed stands for, and the reparameterisation that uses it.
 
-eps is a pure function of (seed, stream, draw, row, element), so a row's draw does not depend on how rows are split
-over requests and batches, on retries, restarts or replicas:
+eps is a pure function of (seed, stream, draw, row, element), so a row's draw does not depend on how
+rows are split over requests and batches, on retries, restarts or replicas:
 
-1. 64 random bits an element from the counter-based generator Philox4x64-10 (Salmon, Moraes, Dror, Shaw, "Parallel
+1. 64 random bits an element from the counter-based generator Philox4x64-10 (Salmon, Moraes, Dror,
+Shaw, "Parallel
    random numbers: as easy as 1, 2, 3", SC 2011), keyed by (seed, stream). A row owns the counters
-   [row * blocks, (row + 1) * blocks), a block being four elements; the draw number is the counter's second word.
+   [row * blocks, (row + 1) * blocks), a block being four elements; the draw number is the counter's
+   second word.
 2. The top 53 bits, plus a half, over 2^53: a uniform number u strictly between 0 and 1.
-3. eps = Phi^-1(u) by algorithm AS 241 (Wichura, "The percentage points of the normal distribution", Applied
+3. eps = Phi^-1(u) by algorithm AS 241 (Wichura, "The percentage points of the normal distribution",
+Applied
    Statistics 37, 1988), rounded to float32.
 
-Step 3 uses only + - * / and square root, which IEEE 754 rounds correctly, and a logarithm made of them: library
-logarithms, sines and cosines differ in their last bits between processors, and replicas must not.
+Step 3 uses only + - * / and square root, which IEEE 754 rounds correctly, and a logarithm made of
+them: library logarithms, sines and cosines differ in their last bits between processors, and
+replicas must not.
 """
 
 from enum import IntEnum
@@ -25,7 +29,8 @@ FIRST_ROW_LIMIT = 1 << 40
 Floats = npt.NDArray[np.float32]
 _Doubles = npt.NDArray[np.float64]
 
-# AS 241, PPND16: numerator and denominator of each of the three rational approximations, highest power first.
+# AS 241, PPND16: numerator and denominator of each of the three rational approximations, highest
+# power first.
 _CENTRE = np.array(
     [
         [2.5090809287301226727e3, 5.226495278852854561e3],
@@ -94,19 +99,23 @@ def standard_normal(
         key=np.array([seed, stream], np.uint64),
         counter=np.array([first_row * blocks, draw, 0, 0], np.uint64),
     ).random_raw(rows * blocks * 4)
-    uniform = ((bits.reshape(rows, -1)[:, :size] >> np.uint64(11)) + 0.5) * 2.0**-53
+    top = bits.reshape(rows, -1)[:, :size] >> np.uint64(11)
+    uniform = (top.astype(np.float64) + 0.5) * 2.0**-53
     return _inverse_normal_cdf(uniform.ravel()).astype(np.float32).reshape(rows, size)
 
 
 def reparameterise(mu: Floats, log_var: Floats, eps: Floats) -> Floats:
-    """z = mu + exp(log_var / 2) * eps (Kingma and Welling, "Auto-Encoding Variational Bayes", 2014, section 2.4).
+    """Draw from the posterior: z = mu + exp(log_var / 2) * eps.
+
+    Kingma and Welling, "Auto-Encoding Variational Bayes", 2014, section 2.4.
 
     Args:
         mu: posterior means.
         log_var: natural logarithms of the posterior variances, same shape.
         eps: standard normal draws, broadcastable to that shape.
     """
-    return mu + np.exp(log_var * np.float32(0.5)) * eps
+    std: Floats = np.exp(log_var * np.float32(0.5))
+    return mu + std * eps
 
 
 def _ratio(coefficients: _Doubles, x: _Doubles) -> _Doubles:
@@ -119,7 +128,10 @@ def _ratio(coefficients: _Doubles, x: _Doubles) -> _Doubles:
 
 
 def _log(x: _Doubles) -> _Doubles:
-    """Natural logarithm of 0 < x < 1: x = m 2^e with m near 1, ln x = 2 atanh((m - 1) / (m + 1)) + e ln 2."""
+    """Natural logarithm of 0 < x < 1.
+
+    x = m 2^e with m near 1, and ln x = 2 atanh((m - 1) / (m + 1)) + e ln 2.
+    """
     mantissa, exponent = np.frexp(x)
     low = mantissa < _SQRT_HALF
     mantissa = np.where(low, mantissa * 2.0, mantissa)

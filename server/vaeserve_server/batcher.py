@@ -1,0 +1,301 @@
+"""Requests of many callers become batches of one graph.
+
+Knows rows, clocks and callbacks; no gRPC, no ONNX Runtime.
+
+One thread owns the queue of one graph. It is work-conserving: it starts at once when the engine is
+free, and the next batch grows while the engine is busy. Rows are counted, not requests; a request
+is never split. Whatever happens to one request (cancelled, expired) or one batch (engine error)
+touches nobody else.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from vaeserve_server.call import Call, Done, Floats, Outputs
+from vaeserve_server.engine import Engine, EngineMemoryError
+from vaeserve_server.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    OutOfMemory,
+    Overloaded,
+    ServiceError,
+    Unavailable,
+)
+from vaeserve_server.run_times import RunTimes
+
+_log = logging.getLogger(__name__)
+
+
+class Observer(Protocol):
+    """Told what a batcher does, on its thread; `rejected` comes from any thread."""
+
+    def ran(
+        self, *, rows: int, padding: int, seconds: float, waits: list[float], close_reason: str
+    ) -> None:
+        """A batch was run: rows, padding rows added, run time, each request's time in the queue."""
+
+    def rejected(self, reason: str) -> None:
+        """A request was refused or dropped; `reason` is the ServiceError's."""
+
+
+@dataclass(slots=True, eq=False)
+class _Item:
+    rows: Floats
+    call: Call
+    done: Done
+    enqueued: float
+
+
+class Batcher:
+    """The queue and the thread of one graph."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        name: str,
+        max_rows: int,
+        max_queue_rows: int,
+        max_delay_s: float,
+        run_times: RunTimes,
+        observer: Observer,
+        on_death: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Make the queue and start its thread.
+
+        Args:
+            engine: what runs a batch.
+            name: of the thread, for stack dumps and logs.
+            max_rows: most rows of a batch; no submitted request may have more.
+            max_queue_rows: most rows that wait; more are refused.
+            max_delay_s: longest wait for company while the engine is free, from the first item on.
+            run_times: predicts run times; fed with every run.
+            observer: told of batches and refusals.
+            on_death: called once if the thread dies of a bug, so that readiness can go.
+            clock: monotonic seconds.
+        """
+        self._engine = engine
+        self._max_rows = max_rows
+        self._max_queue_rows = max_queue_rows
+        self._max_delay_s = max_delay_s
+        self._run_times = run_times
+        self._observer = observer
+        self._on_death = on_death
+        self._clock = clock
+        self._items: deque[_Item] = deque()
+        self._queued_rows = 0
+        self._running: list[_Item] = []
+        self._closed = False
+        self._wake = threading.Condition()
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait."""
+        return self._queued_rows
+
+    @property
+    def in_flight(self) -> int:
+        """Requests admitted and not yet answered."""
+        return len(self._items) + len(self._running)
+
+    def submit(self, rows: Floats, call: Call, done: Done) -> None:
+        """Admit a request, or refuse it before any work is done.
+
+        Args:
+            rows: float32 [n, ...], 1 <= n <= max_rows.
+            call: deadline and cancellation.
+            done: called once with the outputs, each [n, ...], or with the error.
+
+        Raises:
+            Unavailable: shutting down.
+            Overloaded: the queue has no room.
+            DeadlineExceeded: the answer could not be there in time.
+        """
+        try:
+            with self._wake:
+                now = self._clock()
+                self._admit(len(rows), call, now)
+                self._items.append(_Item(rows, call, done, now))
+                self._queued_rows += len(rows)
+                self._wake.notify()
+        except ServiceError as refusal:
+            self._observer.rejected(refusal.reason)
+            raise
+
+    def close(self, timeout_s: float) -> None:
+        """Refuse new requests, finish those admitted, end the thread."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join(timeout_s)
+
+    def _admit(self, rows: int, call: Call, now: float) -> None:
+        if self._closed:
+            raise Unavailable("the server is shutting down", reason="DRAINING")
+        ahead = self._queued_rows + sum(len(item.rows) for item in self._running)
+        if self._queued_rows + rows > self._max_queue_rows:
+            raise Overloaded(
+                f"{self._queued_rows} rows wait already, at most {self._max_queue_rows} may",
+                retry_after_s=self._run_times.predict(ahead, self._max_rows),
+            )
+        if call.deadline is None:
+            return
+        if now >= call.deadline:
+            raise DeadlineExceeded("the deadline had passed on arrival", reason="EXPIRED")
+        # With nothing ahead the run starts at once: trying costs less than a prediction that may be
+        # stale.
+        wait = self._run_times.predict(ahead + rows, self._max_rows) if ahead else 0.0
+        if now + wait > call.deadline:
+            raise DeadlineExceeded(
+                f"{ahead} rows are ahead, about {wait:.3f} s; "
+                f"the deadline is in {call.deadline - now:.3f} s",
+                reason="QUEUE_WAIT",
+            )
+
+    def _loop(self) -> None:
+        try:
+            while True:
+                items, reason = self._next_batch()
+                if not items:
+                    return
+                self._run(items, reason)
+                self._running = []
+        except BaseException:
+            # Only a bug gets here. Nobody may be left waiting for a dead thread.
+            _log.critical("batcher thread died", exc_info=True)
+            with self._wake:
+                self._closed = True
+                left = [*self._running, *self._items]
+                self._items.clear()
+                self._queued_rows = 0
+                self._running = []
+            self._on_death()
+            for item in left:
+                self._finish(item, RuntimeError("the batcher died"))
+            raise
+
+    def _next_batch(self) -> tuple[list[_Item], str]:
+        """Wait for live items and take what fits; no items means closed and empty."""
+        while True:
+            dropped: list[tuple[_Item, ServiceError]] = []
+            with self._wake:
+                while not self._items and not self._closed:
+                    self._wake.wait()
+                waited = self._wait_for_company()
+                items, reason = self._take(dropped, waited=waited)
+                self._running = items
+                finished = self._closed and not self._items
+            for item, error in dropped:
+                self._finish(item, error)
+                self._observer.rejected(error.reason)
+            if items or finished:
+                return items, reason
+
+    def _wait_for_company(self) -> bool:
+        """Hold a small batch back for max_delay_s from its first item; True if time ran out."""
+        if not self._max_delay_s or not self._items:
+            return False
+        until = self._items[0].enqueued + self._max_delay_s
+        while self._queued_rows < self._max_rows and not self._closed:
+            left = until - self._clock()
+            if left <= 0:
+                return True
+            self._wake.wait(left)
+        return False
+
+    def _take(
+        self, dropped: list[tuple[_Item, ServiceError]], *, waited: bool
+    ) -> tuple[list[_Item], str]:
+        now = self._clock()
+        items: list[_Item] = []
+        rows = 0
+        while self._items:
+            item = self._items[0]
+            error = _gone(item.call, now)
+            if error is None and items and rows + len(item.rows) > self._max_rows:
+                return items, "full"
+            self._items.popleft()
+            self._queued_rows -= len(item.rows)
+            if error is None:
+                items.append(item)
+                rows += len(item.rows)
+            else:
+                dropped.append((item, error))
+        if rows == self._max_rows:
+            return items, "full"
+        return items, "timeout" if waited else "idle"
+
+    def _run(self, items: list[_Item], reason: str) -> None:
+        start = self._clock()
+        waits = [start - item.enqueued for item in items]
+        rows = sum(len(item.rows) for item in items)
+        outcome = self._run_rows(items)
+        seconds = self._clock() - start
+        if not isinstance(outcome, Exception):
+            self._run_times.record(rows, seconds)
+            padding = self._engine.bucket(rows) - rows
+            self._observer.ran(
+                rows=rows, padding=padding, seconds=seconds, waits=waits, close_reason=reason
+            )
+        elif isinstance(outcome, EngineMemoryError) and len(items) > 1:
+            half = len(items) // 2
+            for part in (items[:half], items[half:]):
+                self._scatter(part, self._run_rows(part))
+            return
+        self._scatter(items, outcome)
+
+    def _run_rows(self, items: list[_Item]) -> Outputs | Exception:
+        rows = items[0].rows if len(items) == 1 else np.concatenate([item.rows for item in items])
+        try:
+            return self._engine.run(rows)
+        except Exception as error:  # noqa: BLE001  goes to exactly this batch's callers
+            return error
+
+    def _scatter(self, items: list[_Item], outcome: Outputs | Exception) -> None:
+        """Give each item its own rows, or all of them the error."""
+        if isinstance(outcome, EngineMemoryError):
+            outcome = OutOfMemory(f"{outcome}; send fewer rows")
+        begin = 0
+        now = self._clock()
+        for item in items:
+            end = begin + len(item.rows)
+            gone = _gone(item.call, now)
+            if gone is not None:
+                self._finish(item, gone)
+                self._observer.rejected(gone.reason)
+            elif isinstance(outcome, Exception):
+                self._finish(item, outcome)
+            else:
+                self._finish(item, tuple(output[begin:end] for output in outcome))
+            begin = end
+
+    def _finish(self, item: _Item, outcome: Outputs | Exception) -> None:
+        done, item.done = item.done, _already_done
+        try:
+            done(outcome)
+        except Exception:  # noqa: BLE001
+            # A caller's callback must not take the other callers' thread down.
+            _log.exception("a reply failed")
+
+
+def _already_done(_: Outputs | Exception) -> None:
+    """Stands in for an item's callback once that has been called."""
+
+
+def _gone(call: Call, now: float) -> ServiceError | None:
+    """Why nobody waits for this call any more, if so."""
+    if call.cancelled:
+        return Cancelled()
+    if call.deadline is not None and now >= call.deadline:
+        return DeadlineExceeded("the deadline passed before the answer was ready", reason="EXPIRED")
+    return None

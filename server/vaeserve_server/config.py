@@ -1,0 +1,61 @@
+"""Settings of one server process, validated when made."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""Largest gRPC message, both directions; the SDK sets the same. Advertised in ModelInfo.limits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """What `vaeserve serve` was told.
+
+    Attributes:
+        repository: folder of bundles, <model>/<version>/.
+        address: HOST:PORT of the gRPC port; port 0 takes a free one.
+        metrics_address: HOST:PORT of the Prometheus endpoint; port 0 takes a free one.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        threads: ONNX Runtime threads a graph; 0 measures.
+        max_rows: most rows of a request and of a batch.
+        max_queue_rows: rows that may wait for one graph; beyond it callers are refused.
+        max_delay_ms: how long a batch may wait for company while the engine is free; 0 starts at
+            once.
+        drain_delay_s: seconds that SIGTERM leaves between "not ready" and refusing new calls.
+        grace_s: seconds that calls in flight get to finish.
+    """
+
+    repository: Path
+    address: str = "127.0.0.1:50051"
+    metrics_address: str = "127.0.0.1:9464"
+    device: str = "auto"
+    threads: int = 0
+    max_rows: int = 256
+    max_queue_rows: int = 4096
+    max_delay_ms: float = 0.0
+    drain_delay_s: float = 5.0
+    grace_s: float = 20.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that could only fail later."""
+        if self.max_rows < 1:
+            raise ValueError("max_rows must be at least 1")
+        if self.max_queue_rows < self.max_rows:
+            raise ValueError("max_queue_rows must be at least max_rows, or no full request fits")
+        for name in ("threads", "max_delay_ms", "drain_delay_s", "grace_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative")
+        for name in ("address", "metrics_address"):
+            split_address(getattr(self, name))
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """HOST:PORT or [IPV6]:PORT into its parts.
+
+    Raises:
+        ValueError: no port, or one outside 0..65535.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{address!r} is not HOST:PORT")
+    return host.strip("[]"), int(port)

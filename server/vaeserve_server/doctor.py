@@ -1,0 +1,86 @@
+"""What `vaeserve doctor` looks at: versions, providers, threads, limits, bundles."""
+
+import os
+import platform
+import resource
+from importlib import metadata
+from pathlib import Path
+
+import onnxruntime as ort
+
+from vaeserve.v1 import bundle
+from vaeserve_server.config import MAX_MESSAGE_BYTES
+from vaeserve_server.cpus import cgroup_quota, usable_cpus
+from vaeserve_server.onnx_engine import CUDA, choose_device
+
+_PACKAGES = (
+    "vaeserve",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "grpcio",
+    "protobuf",
+    "numpy",
+    "prometheus-client",
+)
+_FEW_FILES = 1024
+
+
+def examine(repository: Path | None) -> tuple[dict[str, str], list[str]]:
+    """Look at the machine and, when given, at the bundles of a repository.
+
+    Returns:
+        findings by name, and problems in words.
+    """
+    versions = {name: _version(name) for name in _PACKAGES}
+    providers = ort.get_available_providers()
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    quota = cgroup_quota()
+    findings = {
+        "python": platform.python_version(),
+        **{name: version or "not installed" for name, version in versions.items()},
+        "providers": ", ".join(providers),
+        "device auto": choose_device("auto").provider,
+        "cpus": f"{os.cpu_count()} on the host, {len(os.sched_getaffinity(0))} by affinity, "
+        f"quota {'none' if quota is None else f'{quota:g}'}",
+        "threads": f"{usable_cpus()} for a large graph, 1 for a small one",
+        "message limit": f"{MAX_MESSAGE_BYTES} bytes",
+        "open files": str(files),
+    }
+    problems = []
+    if versions["onnxruntime"] and versions["onnxruntime-gpu"]:
+        problems.append(
+            "onnxruntime and onnxruntime-gpu are both installed and own one import name: "
+            "uninstall both, then install vaeserve[server] or vaeserve[gpu]"
+        )
+    if versions["onnxruntime-gpu"] and CUDA not in providers:
+        problems.append("onnxruntime-gpu is installed, but CUDA is not among its providers")
+    if files < _FEW_FILES:
+        problems.append(
+            f"only {files} files may be open; each connection needs one: raise ulimit -n"
+        )
+    if repository is not None:
+        bundles, refused = _check_bundles(repository)
+        findings["bundles"] = ", ".join(bundles) or "none"
+        problems += refused
+    return findings, problems
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _check_bundles(repository: Path) -> tuple[list[str], list[str]]:
+    sound, refused = [], []
+    for manifest in sorted(repository.glob(f"[!.]*/[0-9]*/{bundle.MANIFEST}")):
+        try:
+            bundle.read_files(manifest.parent, bundle.read_manifest(manifest.parent))
+        except bundle.BundleError as error:
+            refused.append(str(error))
+        else:
+            sound.append(f"{manifest.parent.parent.name}/{manifest.parent.name}")
+    if not sound and not refused:
+        refused.append(f"{repository}: holds no bundle; `vaeserve export` writes one")
+    return sound, refused

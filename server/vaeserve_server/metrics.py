@@ -1,0 +1,279 @@
+"""Every Prometheus series of the server. The one module that imports prometheus_client.
+
+Durations are in seconds; labels are bounded: method, code, model, graph, reason; never a shape,
+seed or client.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from http.server import HTTPServer
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from vaeserve.v1 import model_pb2
+from vaeserve_server.batcher import Batcher
+from vaeserve_server.call import Floats
+from vaeserve_server.config import split_address
+
+# 50 us to 10 s, about 2 a decade step: a small graph's run and a drained queue both fall inside.
+_SECONDS = (
+    50e-6,
+    100e-6,
+    250e-6,
+    500e-6,
+    1e-3,
+    2.5e-3,
+    5e-3,
+    10e-3,
+    25e-3,
+    50e-3,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+)
+_ROWS = tuple(float(1 << power) for power in range(11))
+_CALIBRATION_PERCENT = (1, 5, 25, 50, 75, 95, 99)
+
+_GRPC_LABELS = ("grpc_type", "grpc_service", "grpc_method")
+_GRAPH_LABELS = ("model", "graph")
+_CLOSE_REASONS = ("idle", "full", "timeout")
+_REJECT_REASONS = ("QUEUE_FULL", "QUEUE_WAIT", "EXPIRED", "CANCELLED", "DRAINING")
+
+
+class RpcMetrics:
+    """What every gRPC dashboard expects of one unary method."""
+
+    def __init__(self, metrics: "Metrics", path: str) -> None:
+        """Pre-register the method at 0 for every status code.
+
+        Args:
+            metrics: where the series live.
+            path: "/package.Service/Method".
+        """
+        _, service, method = path.split("/")
+        labels = ("unary", service, method)
+        self._started = metrics.rpc_started.labels(*labels)
+        self._received = metrics.rpc_received.labels(*labels)
+        self._sent = metrics.rpc_sent.labels(*labels)
+        self._seconds = metrics.rpc_seconds.labels(*labels)
+        self._handled = {
+            code: metrics.rpc_handled.labels(*labels, code.name) for code in grpc.StatusCode
+        }
+
+    def started(self) -> None:
+        """A call came in with its message."""
+        self._started.inc()
+        self._received.inc()
+
+    def handled(self, code: grpc.StatusCode, seconds: float) -> None:
+        """A call was answered."""
+        self._handled[code].inc()
+        self._seconds.observe(seconds)
+        if code is grpc.StatusCode.OK:
+            self._sent.inc()
+
+
+class GraphMetrics:
+    """Observer of one batcher."""
+
+    def __init__(self, metrics: "Metrics", model: str, graph: str) -> None:
+        """Pre-register the graph's series at 0."""
+        labels = (model, graph)
+        self._metrics = metrics
+        self._labels = labels
+        self._queue_seconds = metrics.queue_seconds.labels(*labels)
+        self._run_seconds = metrics.run_seconds.labels(*labels)
+        self._batch_rows = metrics.batch_rows.labels(*labels)
+        self._padding = metrics.padding_rows.labels(*labels)
+        self._rows = metrics.rows.labels(*labels)
+        self._closes = {why: metrics.closes.labels(*labels, why) for why in _CLOSE_REASONS}
+        self._rejections = {why: metrics.rejected.labels(*labels, why) for why in _REJECT_REASONS}
+
+    def watch(self, batcher: Batcher) -> None:
+        """Read the gauges from the batcher at each scrape, so that they cannot drift."""
+        self._metrics.queue_rows.labels(*self._labels).set_function(lambda: batcher.queued_rows)
+        self._metrics.in_flight.labels(*self._labels).set_function(lambda: batcher.in_flight)
+
+    def ran(
+        self, *, rows: int, padding: int, seconds: float, waits: list[float], close_reason: str
+    ) -> None:
+        """See batcher.Observer."""
+        self._run_seconds.observe(seconds)
+        self._batch_rows.observe(rows)
+        self._padding.observe(padding)
+        self._rows.inc(rows)
+        self._closes[close_reason].inc()
+        for wait in waits:
+            self._queue_seconds.observe(wait)
+
+    def rejected(self, reason: str) -> None:
+        """See batcher.Observer."""
+        self._rejections[reason].inc()
+
+
+class LatentHealth(Collector):
+    """Histogram over rows, per model; its bounds are the bundle's own calibration percentiles.
+
+    Were the live rows drawn like the validation rows, 1 % would fall above the last bound and half
+    below the middle one; other shares are drift. Whole batches are counted at once, which
+    prometheus_client's histogram cannot.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        """Make an empty collector."""
+        self._name = name
+        self._text = text
+        self._lock = threading.Lock()
+        self._bounds: dict[str, npt.NDArray[np.float64]] = {}
+        self._counts: dict[str, npt.NDArray[np.int64]] = {}
+        self._sums: dict[str, float] = {}
+
+    def calibrate(self, model: str, percentiles: npt.NDArray[np.float64]) -> None:
+        """Set a model's bucket bounds, nats, ascending."""
+        with self._lock:
+            self._bounds[model] = np.unique(percentiles)
+            self._counts[model] = np.zeros(len(self._bounds[model]) + 1, np.int64)
+            self._sums[model] = 0.0
+
+    def observe(self, model: str, values: Floats) -> None:
+        """Count rows.
+
+        Args:
+            model: a calibrated model.
+            values: nats, [rows].
+        """
+        bounds = self._bounds[model]
+        counts = np.bincount(np.searchsorted(bounds, values), minlength=len(bounds) + 1)
+        with self._lock:
+            self._counts[model] += counts
+            self._sums[model] += float(values.sum(dtype=np.float64))
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by the registry at each scrape."""
+        family = HistogramMetricFamily(self._name, self._text, labels=["model"])
+        with self._lock:
+            for model, bounds in self._bounds.items():
+                names = [*(f"{bound:.6g}" for bound in bounds), "+Inf"]
+                cumulative = np.cumsum(self._counts[model])
+                buckets = list(zip(names, map(float, cumulative), strict=True))
+                family.add_metric([model], buckets, self._sums[model])
+        yield family
+
+
+class Metrics:
+    """All series, in a registry of their own."""
+
+    def __init__(self) -> None:
+        """Make every series."""
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, labels: Sequence[str]) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def histogram(
+            name: str, text: str, labels: Sequence[str], buckets: Sequence[float] = _SECONDS
+        ) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+
+        def gauge(name: str, text: str, labels: Sequence[str]) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        self.rpc_started = counter("grpc_server_started", "RPCs started.", _GRPC_LABELS)
+        self.rpc_handled = counter(
+            "grpc_server_handled", "RPCs completed, by status.", (*_GRPC_LABELS, "grpc_code")
+        )
+        self.rpc_received = counter("grpc_server_msg_received", "Messages received.", _GRPC_LABELS)
+        self.rpc_sent = counter("grpc_server_msg_sent", "Messages sent.", _GRPC_LABELS)
+        self.rpc_seconds = histogram(
+            "grpc_server_handling_seconds",
+            "Seconds from receiving an RPC to its status.",
+            _GRPC_LABELS,
+        )
+
+        self.queue_seconds = histogram(
+            "vaeserve_queue_seconds",
+            "Seconds a request waited for its batch to start.",
+            _GRAPH_LABELS,
+        )
+        self.run_seconds = histogram("vaeserve_run_seconds", "Seconds a batch ran.", _GRAPH_LABELS)
+        self.batch_rows = histogram("vaeserve_batch_rows", "Rows in a batch.", _GRAPH_LABELS, _ROWS)
+        self.padding_rows = histogram(
+            "vaeserve_batch_padding_rows",
+            "Rows added to fill a bucket.",
+            _GRAPH_LABELS,
+            (0.0, *_ROWS),
+        )
+        self.closes = counter(
+            "vaeserve_batch_close", "Batches by why they were closed.", (*_GRAPH_LABELS, "reason")
+        )
+        self.rows = counter("vaeserve_rows", "Rows run.", _GRAPH_LABELS)
+        self.rejected = counter(
+            "vaeserve_rejected",
+            "Requests refused or dropped by the queue.",
+            (*_GRAPH_LABELS, "reason"),
+        )
+        self.queue_rows = gauge("vaeserve_queue_rows", "Rows waiting.", _GRAPH_LABELS)
+        self.in_flight = gauge(
+            "vaeserve_in_flight", "Requests admitted and not answered.", _GRAPH_LABELS
+        )
+        self.model_info = gauge(
+            "vaeserve_model_info",
+            "1 for each served model.",
+            ("model", "version", "latent_space_id"),
+        )
+        self.provider_info = gauge(
+            "vaeserve_provider_info", "1 for the provider a model runs on.", ("model", "provider")
+        )
+        self.kl = LatentHealth("vaeserve_kl_nats", "KL(q(z|x) || N(0, I)) of encoded rows.")
+        self.reconstruction = LatentHealth(
+            "vaeserve_reconstruction_nats", "-log p(x|z) of reconstructed rows."
+        )
+        registry.register(self.kl)
+        registry.register(self.reconstruction)
+
+    def rpc(self, path: str) -> RpcMetrics:
+        """Series of one RPC method, registered at 0."""
+        return RpcMetrics(self, path)
+
+    def graph(self, model: str, graph: str) -> GraphMetrics:
+        """Series of one graph, registered at 0."""
+        return GraphMetrics(self, model, graph)
+
+    def model_loaded(
+        self,
+        info: model_pb2.ModelInfo,
+        provider: str,
+        calibration: Mapping[str, npt.NDArray[np.float64]],
+    ) -> None:
+        """Note a served model and calibrate its latent health.
+
+        Args:
+            info: its manifest.
+            provider: what its graphs run on.
+            calibration: arrays of calibration.npz: `percent`, and nats by series at those
+                percentiles.
+        """
+        self.model_info.labels(info.name, str(info.version), info.latent_space_id).set(1)
+        self.provider_info.labels(info.name, provider).set(1)
+        for collector, key in ((self.kl, "kl_nats"), (self.reconstruction, "reconstruction_nats")):
+            bounds = np.interp(_CALIBRATION_PERCENT, calibration["percent"], calibration[key])
+            collector.calibrate(info.name, bounds)
+
+    def listen(self, address: str) -> tuple[HTTPServer, int]:
+        """Serve /metrics.
+
+        Returns:
+            the endpoint, to be shut down, and the port it got.
+        """
+        host, port = split_address(address)
+        endpoint, _ = start_http_server(port, host, registry=self.registry)
+        return endpoint, int(endpoint.server_address[1])

@@ -1,0 +1,224 @@
+"""The five VAE calls.
+
+Each handler converts, runs graphs, converts back; the mathematics is in `noise` and `paths`.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from vaeserve.v1 import model_pb2, vae_service_pb2 as pb
+from vaeserve.v1.arrays import to_tensor
+from vaeserve.v1.noise import Stream, reparameterise, standard_normal
+from vaeserve_server import paths, rows
+from vaeserve_server.call import Call, Floats, Run, Steps
+from vaeserve_server.errors import InvalidArgument, TooManyRows
+from vaeserve_server.metrics import Metrics
+from vaeserve_server.models import Catalogue
+from vaeserve_server.nats import kl_nats, reconstruction_nats
+
+_MAX_TEMPERATURE = 10.0
+_PATHS = {
+    pb.INTERPOLATION_PATH_UNSPECIFIED: paths.lerp,
+    pb.INTERPOLATION_PATH_LERP: paths.lerp,
+    pb.INTERPOLATION_PATH_SLERP: paths.slerp,
+}
+_SPACES = (
+    pb.INTERPOLATION_SPACE_UNSPECIFIED,
+    pb.INTERPOLATION_SPACE_INPUT,
+    pb.INTERPOLATION_SPACE_LATENT,
+)
+
+
+class VaeHandlers:
+    """Handlers of vaeserve.v1.VaeService: check, run, reply."""
+
+    def __init__(self, catalogue: Callable[[], Catalogue], metrics: Metrics) -> None:
+        """Make the handlers.
+
+        Args:
+            catalogue: what is served now; raises Unavailable while loading.
+            metrics: takes the latent health.
+        """
+        self._catalogue = catalogue
+        self._metrics = metrics
+
+    def encode(self, request: pb.EncodeRequest, _: Call) -> Steps:
+        """Posterior of each row, and draws from it."""
+        model = self._catalogue().get(request.model, request.version)
+        outputs = _chosen(request.outputs, (pb.ENCODE_OUTPUT_MU, pb.ENCODE_OUTPUT_LOG_VAR))
+        x = rows.input_rows(request.input, model.info, "input")
+        wants_draws = pb.ENCODE_OUTPUT_DRAWS in outputs
+        _check_draws(request, model.info, len(x), wants_draws)
+        mu, log_var = yield Run(model.encoder, x)
+        self._metrics.kl.observe(model.info.name, kl_nats(mu, log_var))
+        reply = pb.EncodeResponse(
+            version=model.info.version, latent_space_id=model.info.latent_space_id
+        )
+        if pb.ENCODE_OUTPUT_MU in outputs:
+            reply.mu.CopyFrom(to_tensor(mu))
+        if pb.ENCODE_OUTPUT_LOG_VAR in outputs:
+            reply.log_var.CopyFrom(to_tensor(log_var))
+        if wants_draws:
+            reply.seed = request.seed if request.HasField("seed") else rows.choose_seed()
+            drawn = [
+                _draw(mu, log_var, reply.seed, request.first_row, draw)
+                for draw in range(request.draws)
+            ]
+            reply.draws.CopyFrom(to_tensor(np.stack(drawn, axis=1)))
+        return reply
+
+    def sample(self, request: pb.SampleRequest, _: Call) -> Steps:
+        """Draws from the prior, decoded."""
+        model = self._catalogue().get(request.model, request.version)
+        outputs = _chosen(request.outputs, (pb.GENERATE_OUTPUT_X_HAT,))
+        rows.check_picture_dtype(request.x_hat_dtype, model.info)
+        rows.check_rows(request.n, model.info, "n")
+        temperature = request.temperature if request.HasField("temperature") else 1.0
+        if not 0.0 <= temperature <= _MAX_TEMPERATURE:
+            raise InvalidArgument(
+                f"temperature {temperature} is outside 0..{_MAX_TEMPERATURE:g}",
+                reason="INVALID_OPTION",
+                field="temperature",
+            )
+        seed = request.seed if request.HasField("seed") else rows.choose_seed()
+        eps = standard_normal(
+            seed,
+            Stream.PRIOR,
+            first_row=rows.check_first_row(request.first_row),
+            rows=request.n,
+            size=math.prod(model.info.latent_shape),
+        )
+        z = (eps * np.float32(temperature)).reshape(-1, *model.info.latent_shape)
+        reply = pb.SampleResponse(
+            version=model.info.version, latent_space_id=model.info.latent_space_id, seed=seed
+        )
+        if pb.GENERATE_OUTPUT_LATENTS in outputs:
+            reply.latents.CopyFrom(to_tensor(z))
+        if pb.GENERATE_OUTPUT_X_HAT in outputs:
+            (x_hat,) = yield Run(model.decoder, z)
+            reply.x_hat.CopyFrom(rows.picture_tensor(x_hat, request.x_hat_dtype, model.info))
+        return reply
+
+    def decode(self, request: pb.DecodeRequest, _: Call) -> Steps:
+        """Mean of p(x|z)."""
+        model = self._catalogue().get(request.model, request.version)
+        rows.check_picture_dtype(request.x_hat_dtype, model.info)
+        z = rows.latent_rows(request.latents, request.latent_space_id, model.info, "latents")
+        (x_hat,) = yield Run(model.decoder, z)
+        return pb.DecodeResponse(
+            version=model.info.version,
+            x_hat=rows.picture_tensor(x_hat, request.x_hat_dtype, model.info),
+        )
+
+    def reconstruct(self, request: pb.ReconstructRequest, _: Call) -> Steps:
+        """Encode and decode, through mu or through a draw."""
+        model = self._catalogue().get(request.model, request.version)
+        rows.check_picture_dtype(request.x_hat_dtype, model.info)
+        x = rows.input_rows(request.input, model.info, "input")
+        first_row = rows.check_first_row(request.first_row)
+        mu, log_var = yield Run(model.encoder, x)
+        self._metrics.kl.observe(model.info.name, kl_nats(mu, log_var))
+        reply = pb.ReconstructResponse(version=model.info.version)
+        z = mu
+        if request.draw:
+            reply.seed = request.seed if request.HasField("seed") else rows.choose_seed()
+            z = _draw(mu, log_var, reply.seed, first_row, 0)
+        (x_hat,) = yield Run(model.decoder, z)
+        nats = reconstruction_nats(x, x_hat, model.info)
+        self._metrics.reconstruction.observe(model.info.name, nats)
+        reply.x_hat.CopyFrom(rows.picture_tensor(x_hat, request.x_hat_dtype, model.info))
+        return reply
+
+    def interpolate(self, request: pb.InterpolateRequest, _: Call) -> Steps:
+        """Decoded path between each pair of rows."""
+        model = self._catalogue().get(request.model, request.version)
+        outputs = _chosen(request.outputs, (pb.GENERATE_OUTPUT_X_HAT,))
+        rows.check_picture_dtype(request.x_hat_dtype, model.info)
+        _check_path(request, model.info)
+        if request.space == pb.INTERPOLATION_SPACE_LATENT:
+            space = request.latent_space_id
+            start = rows.latent_rows(request.start, space, model.info, "start")
+            end = rows.latent_rows(request.end, space, model.info, "end")
+        else:
+            first = rows.input_rows(request.start, model.info, "start")
+            last = rows.input_rows(request.end, model.info, "end")
+            start, _log_var = yield Run(model.encoder, first)
+            end, _log_var = yield Run(model.encoder, last)
+        pairs, shape = len(start), tuple(model.info.latent_shape)
+        path = _PATHS[request.path](
+            start.reshape(pairs, -1), end.reshape(pairs, -1), request.steps
+        ).reshape(-1, *shape)
+        reply = pb.InterpolateResponse(
+            version=model.info.version, latent_space_id=model.info.latent_space_id
+        )
+        if pb.GENERATE_OUTPUT_LATENTS in outputs:
+            reply.latents.CopyFrom(to_tensor(path.reshape(pairs, request.steps, *shape)))
+        if pb.GENERATE_OUTPUT_X_HAT in outputs:
+            (x_hat,) = yield Run(model.decoder, path)
+            x_hat = x_hat.reshape(pairs, request.steps, *x_hat.shape[1:])
+            reply.x_hat.CopyFrom(rows.picture_tensor(x_hat, request.x_hat_dtype, model.info))
+        return reply
+
+
+def _draw(mu: Floats, log_var: Floats, seed: int, first_row: int, draw: int) -> Floats:
+    size = math.prod(mu.shape[1:])
+    eps = standard_normal(
+        seed, Stream.POSTERIOR, first_row=first_row, rows=len(mu), size=size, draw=draw
+    )
+    return reparameterise(mu, log_var, eps.reshape(mu.shape))
+
+
+def _chosen(outputs: Iterable[int], default: tuple[int, ...]) -> frozenset[int]:
+    """The outputs asked for; numbers that this version does not know are refused, not ignored."""
+    chosen = frozenset(outputs) or frozenset(default)
+    known = pb.EncodeOutput.values() if len(default) > 1 else pb.GenerateOutput.values()
+    if not chosen <= set(known) - {0}:
+        raise InvalidArgument("holds an unknown output", reason="INVALID_OPTION", field="outputs")
+    return chosen
+
+
+def _check_draws(
+    request: pb.EncodeRequest, info: model_pb2.ModelInfo, count: int, wanted: bool
+) -> None:
+    """Draws multiply the reply, so they count against its size."""
+    rows.check_first_row(request.first_row)
+    if wanted != bool(request.draws):
+        raise InvalidArgument(
+            "set draws to at least 1 together with the output DRAWS, else leave both out",
+            reason="INVALID_OPTION",
+            field="draws",
+        )
+    floats = count * (request.draws + 2) * math.prod(info.latent_shape)
+    if 4 * floats > info.limits.max_message_bytes:
+        raise TooManyRows(
+            f"{count} rows of {request.draws} draws exceed the largest reply of "
+            f"{info.limits.max_message_bytes} bytes; send fewer rows",
+            field="draws",
+        )
+
+
+def _check_path(request: pb.InterpolateRequest, info: model_pb2.ModelInfo) -> None:
+    if request.path not in _PATHS:
+        raise InvalidArgument("unknown path", reason="INVALID_OPTION", field="path")
+    if request.space not in _SPACES:
+        raise InvalidArgument("unknown space", reason="INVALID_OPTION", field="space")
+    if request.steps < 2:
+        raise InvalidArgument(
+            "a path has at least 2 steps, its ends", reason="INVALID_OPTION", field="steps"
+        )
+    if list(request.start.shape) != list(request.end.shape):
+        raise InvalidArgument(
+            f"start is {list(request.start.shape)}, end is {list(request.end.shape)}; "
+            "pair them row for row",
+            reason="INVALID_TENSOR",
+            field="end",
+        )
+    pairs = request.start.shape[0] if request.start.shape else 0
+    if pairs * request.steps > info.limits.max_rows:
+        raise TooManyRows(
+            f"{pairs} paths of {request.steps} steps; this model takes at most "
+            f"{info.limits.max_rows} rows",
+            field="steps",
+        )
