@@ -108,6 +108,11 @@ class Batcher:
         """Requests admitted and not yet answered."""
         return len(self._items) + len(self._running)
 
+    @property
+    def closed(self) -> bool:
+        """Whether new requests are refused."""
+        return self._closed
+
     def submit(self, rows: Floats, call: Call, done: Done) -> None:
         """Admit a request, or refuse it before any work is done.
 

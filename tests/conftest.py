@@ -1,0 +1,45 @@
+"""Fixtures that several folders use; models are trained and a server started once a session."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.repositories import make_repository
+from support.servers import running_app
+from vaeserve import Client
+from vaeserve_server.app import App
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Repository with `digits`, `rgb`, `vectors`; the runs lie beside it. Not to be changed."""
+    return make_repository(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture
+def own_repository(repository: Path, tmp_path: Path) -> Path:
+    """A copy of `digits` alone, for tests that break it."""
+    shutil.copytree(repository / "digits", tmp_path / "repository" / "digits")
+    return tmp_path / "repository"
+
+
+@pytest.fixture(scope="session")
+def app(repository: Path) -> Iterator[App]:
+    """A running server with all three models."""
+    with running_app(repository) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def address(app: App) -> str:
+    """HOST:PORT of that server."""
+    return f"127.0.0.1:{app.port}"
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[Client]:
+    """A client of that server."""
+    with Client(address) as connected:
+        yield connected

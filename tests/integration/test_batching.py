@@ -1,0 +1,95 @@
+"""Many callers at once: each gets its own rows, and they shared batches."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from support.servers import running_app, series
+from vaeserve import Client, Overloaded
+from vaeserve_server.app import App
+
+CALLERS = 64
+GRAPH = 'graph="encoder",model="digits"'
+
+
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(sizes=st.lists(st.integers(1, 40), min_size=CALLERS, max_size=CALLERS))
+def test_64_callers_get_their_own_rows(app: App, client: Client, sizes: list[int]) -> None:
+    model = client.model("digits")
+    _ = model.info
+    rng = np.random.default_rng(sum(sizes))
+    rows = [rng.random((size, 1, 8, 8), np.float32) for size in sizes]
+    alone = model.encode(np.concatenate(rows)).mu
+    before = series(app)
+    with ThreadPoolExecutor(CALLERS) as pool:
+        answers = list(pool.map(lambda own: model.encode(own).mu, rows))
+    after = series(app)
+    np.testing.assert_array_equal(np.concatenate(answers), alone)
+    batches, batched = (
+        after[f"vaeserve_batch_rows_{part}{{{GRAPH}}}"]
+        - before[f"vaeserve_batch_rows_{part}{{{GRAPH}}}"]
+        for part in ("count", "sum")
+    )
+    assert batched == sum(sizes)
+    assert batches < CALLERS
+
+
+def test_gauges_return_to_zero(app: App, client: Client) -> None:
+    model = client.model("digits")
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda seed: model.sample(3, seed=seed), range(64)))
+    for _ in range(1000):
+        samples = series(app)
+        gauges = [
+            value
+            for name, value in samples.items()
+            if name.startswith(("vaeserve_queue_rows{", "vaeserve_in_flight{"))
+        ]
+        if not any(gauges):
+            break
+    # Two gauges for each of the two graphs of three models.
+    assert gauges == [0.0] * 12
+
+
+def test_a_full_queue_is_refused_with_the_time_to_come_back(repository: Path) -> None:
+    with (
+        running_app(repository, max_rows=4, max_queue_rows=4) as app,
+        Client(f"127.0.0.1:{app.port}", retries=0) as client,
+        ThreadPoolExecutor(CALLERS) as pool,
+    ):
+        model = client.model("digits")
+        _ = model.info
+        x = np.zeros((4, 1, 8, 8), np.float32)
+
+        def call(_: int) -> Overloaded | None:
+            try:
+                model.encode(x)
+            except Overloaded as refusal:
+                return refusal
+            return None
+
+        refusals = [refusal for refusal in pool.map(call, range(600)) if refusal is not None]
+        assert refusals, "the queue was never full"
+        for refusal in refusals:
+            assert refusal.reason == "QUEUE_FULL"
+            assert refusal.retry_after is not None
+            assert refusal.retry_after > 0
+        rejected = series(app)[
+            'vaeserve_rejected_total{graph="encoder",model="digits",reason="QUEUE_FULL"}'
+        ]
+        assert rejected == len(refusals)
+        assert model.encode(x).mu.shape == (4, 20)
+
+
+@pytest.mark.parametrize("rows", [1, 255, 256, 257, 600])
+def test_any_number_of_rows_is_the_same_to_the_caller(client: Client, rows: int) -> None:
+    model = client.model("digits")
+    x = np.random.default_rng(rows).random((rows, 1, 8, 8), np.float32)
+    whole = model.encode(x).mu
+    assert whole.shape == (rows, 20)
+    np.testing.assert_array_equal(whole[-1:], model.encode(x[-1:]).mu)

@@ -1,0 +1,80 @@
+"""Engines that tests control: gated, failing, out of memory."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from vaeserve_server.call import Floats, Outputs
+from vaeserve_server.engine import EngineMemoryError
+
+
+class FakeEngine:
+    """Returns (2 x, -x) of its rows; can be held, and can be told to fail."""
+
+    provider = "FakeExecutionProvider"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.failure: Callable[[Floats], BaseException | None] = lambda _: None
+        self.started = threading.Semaphore(0)
+        self._gate = threading.Event()
+        self._gate.set()
+
+    def hold(self) -> None:
+        self._gate.clear()
+
+    def release(self) -> None:
+        self._gate.set()
+
+    def bucket(self, rows: int) -> int:
+        return rows
+
+    def run(self, rows: Floats) -> Outputs:
+        self.batches.append(len(rows))
+        self.started.release()
+        assert self._gate.wait(30), "the test never released the engine"
+        failure = self.failure(rows)
+        if failure is not None:
+            raise failure
+        return 2 * rows, -rows
+
+
+def out_of_memory_above(limit: int) -> Callable[[Floats], BaseException | None]:
+    """Fail runs of more than `limit` rows as an engine without memory does."""
+    return lambda rows: EngineMemoryError(f"{len(rows)} rows") if len(rows) > limit else None
+
+
+class Recorder:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+        self.rejections: list[str] = []
+
+    def ran(
+        self, *, rows: int, padding: int, seconds: float, waits: list[float], close_reason: str
+    ) -> None:
+        assert rows > 0
+        assert padding == 0
+        assert seconds >= 0
+        assert all(wait >= 0 for wait in waits)
+        self.reasons.append(close_reason)
+
+    def rejected(self, reason: str) -> None:
+        self.rejections.append(reason)
+
+
+class Clock:
+    """A clock that moves when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def numbered(first: int, count: int) -> Floats:
+    """Rows that can be told apart: row i holds first + i."""
+    return np.arange(first, first + count, dtype=np.float32)[:, None].repeat(3, axis=1)

@@ -1,0 +1,101 @@
+"""The noise is pinned by a second implementation, written from the papers in plain Python."""
+
+import statistics
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from vaeserve.v1.noise import Stream, reparameterise, standard_normal
+
+_MASK = (1 << 64) - 1
+
+
+def philox(counter: int, key: tuple[int, int]) -> list[int]:
+    """Philox4x64-10 on Python integers (Salmon et al. 2011): four words for one counter."""
+    words = [(counter >> (64 * i)) & _MASK for i in range(4)]
+    k0, k1 = key
+    for _ in range(10):
+        high0, low0 = divmod(0xD2E7470EE14C6C93 * words[0], 1 << 64)
+        high1, low1 = divmod(0xCA5A826395121157 * words[2], 1 << 64)
+        words = [high1 ^ words[1] ^ k0, low1, high0 ^ words[3] ^ k1, low0]
+        k0, k1 = (k0 + 0x9E3779B97F4A7C15) & _MASK, (k1 + 0xBB67AE8584CAA73B) & _MASK
+    return words
+
+
+def reference(seed: int, stream: int, row: int, size: int, draw: int) -> list[float]:
+    blocks = -(-size // 4)
+    words = []
+    for block in range(blocks):
+        # numpy's generator counts on before it makes its first block.
+        words += philox(((draw << 64) | (row * blocks + block)) + 1, (seed, stream))
+    normal = statistics.NormalDist()
+    return [normal.inv_cdf(((word >> 11) + 0.5) * 2.0**-53) for word in words[:size]]
+
+
+def test_the_reference_is_philox() -> None:
+    # Known answer of the authors' Random123 library.
+    assert philox(0, (0, 0)) == [
+        0x16554D9ECA36314C,
+        0xDB20FE9D672D0FDC,
+        0xD7E772CEE186176B,
+        0x7E68B68AEC7BA23B,
+    ]
+
+
+@settings(max_examples=50)
+@given(
+    seed=st.integers(0, 2**64 - 1),
+    stream=st.sampled_from(Stream),
+    first_row=st.integers(0, 2**40 - 10),
+    rows=st.integers(1, 3),
+    size=st.integers(1, 9),
+    draw=st.integers(0, 2**32),
+)
+def test_noise_is_what_the_papers_say(
+    seed: int, stream: Stream, first_row: int, rows: int, size: int, draw: int
+) -> None:
+    eps = standard_normal(seed, stream, first_row=first_row, rows=rows, size=size, draw=draw)
+    assert eps.dtype == np.float32
+    for i in range(rows):
+        expected = reference(seed, stream, first_row + i, size, draw)
+        np.testing.assert_array_equal(eps[i], np.array(expected).astype(np.float32))
+
+
+@given(first=st.integers(0, 50), count=st.integers(1, 20), size=st.integers(1, 30))
+def test_a_row_does_not_depend_on_the_rows_around_it(first: int, count: int, size: int) -> None:
+    whole = standard_normal(7, Stream.PRIOR, first_row=0, rows=70, size=size)
+    part = standard_normal(7, Stream.PRIOR, first_row=first, rows=count, size=size)
+    np.testing.assert_array_equal(part, whole[first : first + count])
+
+
+def test_rows_draws_streams_and_seeds_differ() -> None:
+    def first_elements(seed: int, stream: Stream, draw: int) -> list[float]:
+        return list(standard_normal(seed, stream, first_row=0, rows=5, size=4, draw=draw).ravel())
+
+    values = [
+        value
+        for seed in (0, 1)
+        for stream in Stream
+        for draw in (0, 1)
+        for value in first_elements(seed, stream, draw)
+    ]
+    assert len(set(values)) == len(values)
+
+
+def test_it_is_standard_normal() -> None:
+    eps = standard_normal(3, Stream.PRIOR, first_row=0, rows=20_000, size=20).astype(np.float64)
+    error = 1 / np.sqrt(eps.size)
+    assert abs(eps.mean()) < 5 * error
+    assert abs(eps.var() - 1) < 5 * np.sqrt(2) * error
+    assert abs((eps**3).mean()) < 5 * np.sqrt(15) * error
+    assert abs((eps**4).mean() - 3) < 5 * np.sqrt(96) * error
+    correlation = np.corrcoef(eps.T) - np.eye(20)
+    assert np.abs(correlation).max() < 6 / np.sqrt(len(eps))
+
+
+def test_reparameterisation() -> None:
+    mu = np.array([[1.0, -2.0]], np.float32)
+    log_var = np.log(np.array([[4.0, 0.25]], np.float32))
+    eps = np.array([[1.0, -2.0]], np.float32)
+    assert reparameterise(mu, log_var, eps) == pytest.approx(np.array([[3.0, -3.0]]))

@@ -1,0 +1,300 @@
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from support.engines import Clock, FakeEngine, Recorder, numbered, out_of_memory_above
+from vaeserve_server.batcher import Batcher
+from vaeserve_server.call import Call, Floats, Outputs
+from vaeserve_server.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    OutOfMemory,
+    Overloaded,
+    Unavailable,
+)
+from vaeserve_server.run_times import RunTimes
+
+Answer = Future[Outputs]
+
+
+class Bench:
+    """A batcher with everything around it in the test's hand."""
+
+    def __init__(
+        self,
+        max_rows: int = 8,
+        max_queue_rows: int = 1000,
+        max_delay_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.engine = FakeEngine()
+        self.seen = Recorder()
+        self.died = threading.Event()
+        self.times = RunTimes()
+        self.batcher = Batcher(
+            self.engine,
+            name="bench",
+            max_rows=max_rows,
+            max_queue_rows=max_queue_rows,
+            max_delay_s=max_delay_s,
+            run_times=self.times,
+            observer=self.seen,
+            on_death=self.died.set,
+            clock=clock,
+        )
+
+    def submit(self, rows: Floats, call: Call | None = None) -> Answer:
+        answer: Answer = Future()
+
+        def done(outcome: Outputs | Exception) -> None:
+            if isinstance(outcome, Exception):
+                answer.set_exception(outcome)
+            else:
+                answer.set_result(outcome)
+
+        self.batcher.submit(rows, call or Call(), done)
+        return answer
+
+    def occupy(self) -> Answer:
+        """Keep the engine busy with a row of its own until released."""
+        self.engine.hold()
+        answer = self.submit(numbered(-1, 1))
+        assert self.engine.started.acquire(timeout=10)
+        return answer
+
+
+@contextmanager
+def bench(**settings: float | Callable[[], float]) -> Iterator[Bench]:
+    made = Bench(**settings)  # type: ignore[arg-type]  # forwarded as they come
+    try:
+        yield made
+    finally:
+        made.engine.release()
+        made.batcher.close(10)
+    assert made.batcher.queued_rows == 0
+    assert made.batcher.in_flight == 0
+
+
+def check_own_rows(answer: Answer, rows: Floats) -> None:
+    double, negative = answer.result(10)
+    np.testing.assert_array_equal(double, 2 * rows)
+    np.testing.assert_array_equal(negative, -rows)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    requests=st.lists(st.tuples(st.integers(1, 8), st.booleans(), st.booleans()), max_size=25),
+    busy=st.booleans(),
+)
+def test_every_caller_gets_its_own_rows_whatever_the_others_do(
+    requests: list[tuple[int, bool, bool]], busy: bool
+) -> None:
+    with bench() as b:
+        if busy:
+            b.occupy()
+        answers = []
+        first = 0
+        for count, cancel, expire in requests:
+            rows = numbered(first, count)
+            call = Call(deadline=time.monotonic() + 60)
+            answers.append((b.submit(rows, call), rows, call, cancel, expire))
+            first += count
+        for _, _, call, cancel, expire in answers:
+            call.cancelled = cancel and busy
+            if expire and busy:
+                call.deadline = 0.0
+        b.engine.release()
+        for answer, rows, call, _, _ in answers:
+            if call.cancelled:
+                assert isinstance(answer.exception(10), Cancelled)
+            elif call.deadline == 0.0:
+                assert isinstance(answer.exception(10), DeadlineExceeded)
+            else:
+                check_own_rows(answer, rows)
+        assert all(size <= 8 for size in b.engine.batches)
+
+
+def test_a_batch_grows_while_the_engine_is_busy() -> None:
+    with bench(max_rows=8) as b:
+        b.occupy()
+        answers = [b.submit(numbered(10 * i, 2)) for i in range(5)]
+        b.engine.release()
+        for i, answer in enumerate(answers):
+            check_own_rows(answer, numbered(10 * i, 2))
+        assert b.engine.batches == [1, 8, 2]
+        assert b.seen.reasons == ["idle", "full", "idle"]
+
+
+def test_a_request_is_never_split_to_fill_a_batch() -> None:
+    with bench(max_rows=8) as b:
+        b.occupy()
+        answers = [b.submit(numbered(0, 5)), b.submit(numbered(5, 5))]
+        b.engine.release()
+        for answer in answers:
+            answer.result(10)
+        assert b.engine.batches == [1, 5, 5]
+
+
+def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
+    with bench(max_rows=4, max_queue_rows=8) as b:
+        b.times.record(4, 0.5)
+        b.occupy()
+        kept = [b.submit(numbered(0, 4)), b.submit(numbered(4, 4))]
+        with pytest.raises(Overloaded) as refusal:
+            b.submit(numbered(8, 1))
+        # 8 rows wait and 1 runs: two full batches and one more.
+        assert refusal.value.retry_after_s == pytest.approx(1.5)
+        assert b.seen.rejections == ["QUEUE_FULL"]
+        b.engine.release()
+        for i, answer in enumerate(kept):
+            check_own_rows(answer, numbered(4 * i, 4))
+
+
+def test_a_request_that_cannot_be_done_in_time_is_refused_on_arrival() -> None:
+    clock = Clock()
+    with bench(max_rows=4, clock=clock) as b:
+        b.times.record(4, 2.0)
+        b.occupy()
+        b.submit(numbered(0, 4), Call(deadline=clock.now + 60))
+        with pytest.raises(DeadlineExceeded) as refusal:
+            b.submit(numbered(4, 4), Call(deadline=clock.now + 3))
+        assert refusal.value.reason == "QUEUE_WAIT"
+        with pytest.raises(DeadlineExceeded) as refusal:
+            b.submit(numbered(4, 4), Call(deadline=clock.now))
+        assert refusal.value.reason == "EXPIRED"
+
+
+def test_an_idle_engine_takes_a_request_whatever_the_prediction() -> None:
+    with bench() as b:
+        b.times.record(1, 1000.0)
+        check_own_rows(
+            b.submit(numbered(0, 1), Call(deadline=time.monotonic() + 5)), numbered(0, 1)
+        )
+
+
+def test_a_request_that_expires_in_the_queue_is_never_run() -> None:
+    clock = Clock()
+    with bench(clock=clock) as b:
+        b.occupy()
+        late = b.submit(numbered(0, 2), Call(deadline=clock.now + 1))
+        kept = b.submit(numbered(2, 3))
+        clock.now += 2
+        b.engine.release()
+        assert isinstance(late.exception(10), DeadlineExceeded)
+        check_own_rows(kept, numbered(2, 3))
+        assert b.engine.batches == [1, 3]
+        assert b.seen.rejections == ["EXPIRED"]
+
+
+def test_a_caller_that_leaves_during_the_run_takes_nobody_along() -> None:
+    with bench() as b:
+        b.occupy()
+        leaver = Call()
+        gone, kept = b.submit(numbered(0, 2), leaver), b.submit(numbered(2, 2))
+
+        def leave(rows: Floats) -> None:
+            leaver.cancelled = len(rows) == 4
+
+        b.engine.failure = leave
+        b.engine.release()
+        assert isinstance(gone.exception(10), Cancelled)
+        check_own_rows(kept, numbered(2, 2))
+        assert b.engine.batches == [1, 4]
+
+
+def test_a_failing_batch_fails_exactly_its_own_callers() -> None:
+    with bench(max_rows=4) as b:
+        b.engine.failure = lambda rows: ValueError("bad row") if (rows == 2).any() else None
+        b.occupy()
+        good, bad, later = (b.submit(numbered(first, 4)) for first in (100, 0, 200))
+        b.engine.release()
+        check_own_rows(good, numbered(100, 4))
+        with pytest.raises(ValueError, match="bad row"):
+            bad.result(10)
+        check_own_rows(later, numbered(200, 4))
+
+
+def test_out_of_memory_is_split_once() -> None:
+    with bench(max_rows=8) as b:
+        b.engine.failure = out_of_memory_above(4)
+        b.occupy()
+        answers = [b.submit(numbered(4 * i, 4)) for i in range(2)]
+        b.engine.release()
+        for i, answer in enumerate(answers):
+            check_own_rows(answer, numbered(4 * i, 4))
+        assert b.engine.batches == [1, 8, 4, 4]
+
+
+def test_out_of_memory_for_half_the_batch_reaches_the_caller() -> None:
+    with bench(max_rows=8) as b:
+        b.engine.failure = out_of_memory_above(2)
+        b.occupy()
+        answers = [b.submit(numbered(0, 4)), b.submit(numbered(4, 2))]
+        b.engine.release()
+        assert isinstance(answers[0].exception(10), OutOfMemory)
+        check_own_rows(answers[1], numbered(4, 2))
+
+
+def test_closing_finishes_what_was_admitted_and_refuses_the_rest() -> None:
+    with bench() as b:
+        b.occupy()
+        kept = b.submit(numbered(0, 3))
+        closing = threading.Thread(target=b.batcher.close, args=(10,))
+        closing.start()
+        while not b.batcher.closed:
+            time.sleep(0)
+        with pytest.raises(Unavailable) as refusal:
+            b.submit(numbered(3, 1))
+        assert refusal.value.reason == "DRAINING"
+        b.engine.release()
+        closing.join(10)
+        check_own_rows(kept, numbered(0, 3))
+
+
+def test_company_is_awaited_until_the_batch_is_full() -> None:
+    with bench(max_rows=4, max_delay_s=60) as b:
+        first = b.submit(numbered(0, 2))
+        second = b.submit(numbered(2, 2))
+        check_own_rows(first, numbered(0, 2))
+        check_own_rows(second, numbered(2, 2))
+        assert b.engine.batches == [4]
+        assert b.seen.reasons == ["full"]
+
+
+def test_company_is_awaited_no_longer_than_told() -> None:
+    with bench(max_rows=4, max_delay_s=0.01) as b:
+        check_own_rows(b.submit(numbered(0, 2)), numbered(0, 2))
+        assert b.seen.reasons == ["timeout"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_thread_is_noticed_and_leaves_nobody_waiting() -> None:
+    with bench() as b:
+        b.engine.failure = lambda _: SystemExit("a bug")
+        running = b.occupy()
+        waiting = b.submit(numbered(0, 1))
+        b.engine.release()
+        assert b.died.wait(10)
+        assert isinstance(running.exception(10), RuntimeError)
+        assert isinstance(waiting.exception(10), RuntimeError)
+        with pytest.raises(Unavailable):
+            b.submit(numbered(1, 1))
+
+
+def test_a_reply_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(_: Outputs | Exception) -> None:
+        raise ZeroDivisionError
+
+    with bench() as b:
+        b.occupy()
+        b.batcher.submit(numbered(0, 1), Call(), broken)
+        kept = b.submit(numbered(1, 1))
+        b.engine.release()
+        check_own_rows(kept, numbered(1, 1))
+    assert "a reply failed" in caplog.text
