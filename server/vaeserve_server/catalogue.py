@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from vaeserve.v1 import model_service_pb2 as pb
-from vaeserve_server.call import Call
 from vaeserve_server.models import Catalogue
 
 
@@ -18,7 +17,7 @@ class ModelHandlers:
         """
         self._catalogue = catalogue
 
-    def list_models(self, _: pb.ListModelsRequest, __: Call) -> pb.ListModelsResponse:
+    def list_models(self, _: pb.ListModelsRequest) -> pb.ListModelsResponse:
         """Every model folder and its state."""
         catalogue = self._catalogue()
         names = sorted(catalogue.models.keys() | catalogue.problems.keys())
@@ -35,7 +34,7 @@ class ModelHandlers:
             )
         return pb.ListModelsResponse(models=states)
 
-    def get_model(self, request: pb.GetModelRequest, _: Call) -> pb.GetModelResponse:
+    def get_model(self, request: pb.GetModelRequest) -> pb.GetModelResponse:
         """The manifest of a served model."""
         model = self._catalogue().get(request.name, request.version)
         return pb.GetModelResponse(model=model.info)

@@ -23,12 +23,12 @@ class Method:
     Attributes:
         path: "/package.Service/Method".
         request_type: message class of the request.
-        handler: takes the parsed request and the call.
+        handler: takes the parsed request.
     """
 
     path: str
     request_type: type[Message]
-    handler: Callable[[Any, Call], Steps | Message]
+    handler: Callable[[Any], Steps | Message]
 
     def answer(self, data: bytes, call: Call, reply: Reply) -> None:
         """Parse, handle, and pass the reply or the error on, once, on whichever thread has it."""
@@ -39,7 +39,7 @@ class Method:
             reply(InvalidArgument(f"the message is no {kind}", reason="MALFORMED_MESSAGE"))
             return
         try:
-            answer = self.handler(request, call)
+            answer = self.handler(request)
         except Exception as error:  # noqa: BLE001  every failure is the caller's to see
             reply(error)
             return

@@ -169,7 +169,7 @@ def _load(
     encoder_times, decoder_times = _warm_up(encoder, max_rows), _warm_up(decoder, max_rows)
     golden = _arrays(folder / bundle.GOLDEN, files, ("x", "mu", "log_var", "z", "x_hat"))
     rows = {name: values[:max_rows].astype(np.float32) for name, values in golden.items()}
-    _self_test(folder, encoder, decoder, rows, _SELF_TEST_TOLERANCE[device.on_cuda])
+    _self_test(folder, encoder, decoder, rows, _SELF_TEST_TOLERANCE[encoder.device.on_cuda])
     calibration = _arrays(
         folder / bundle.CALIBRATION, files, ("percent", "kl_nats", "reconstruction_nats")
     )

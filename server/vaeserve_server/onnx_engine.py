@@ -1,5 +1,6 @@
 """Engines on ONNX Runtime: providers, threads, padding. The one module that imports onnxruntime."""
 
+import logging
 import statistics
 import time
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from vaeserve_server.call import Floats, Outputs
 from vaeserve_server.cpus import usable_cpus
 from vaeserve_server.engine import EngineMemoryError
 from vaeserve_server.errors import StartupError
+
+_log = logging.getLogger(__name__)
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -33,10 +36,12 @@ class Device:
     Attributes:
         provider: ONNX Runtime's name of the provider.
         index: number of the CUDA device; 0 on CPU.
+        may_fall_back: whether the CPU will do where the device cannot be had.
     """
 
     provider: str
     index: int = 0
+    may_fall_back: bool = False
 
     @property
     def on_cuda(self) -> bool:
@@ -66,7 +71,7 @@ def choose_device(wanted: str) -> Device:
         )
     if kind == "cpu" or not has_cuda:
         return Device(CPU)
-    return Device(CUDA, int(index or 0))
+    return Device(CUDA, int(index or 0), may_fall_back=kind == "auto")
 
 
 class OnnxEngine:
@@ -87,18 +92,25 @@ class OnnxEngine:
         """
         self._graph = graph
         self._outputs = list(graph.output_names)
-        self._device = device
-        self._session = _create_session(model, graph, device, threads or 1)
+        try:
+            self._session = _create_session(model, graph, device, threads or 1)
+        except StartupError as error:
+            if not device.may_fall_back:
+                raise
+            _log.warning("CUDA cannot be had, using the CPU", extra={"problem": str(error)})
+            device = Device(CPU)
+            self._session = _create_session(model, graph, device, threads or 1)
+        self.device = device
         self.threads = threads or 1
         self.row_shape = self._check_signature()
-        self.provider = self._session.get_providers()[0]
+        self.provider = device.provider
         if threads == 0 and not device.on_cuda and self._one_row_seconds() > _ONE_THREAD_BELOW_S:
             self.threads = usable_cpus()
             self._session = _create_session(model, graph, device, self.threads)
 
     def bucket(self, rows: int) -> int:
         """On CUDA the next power of two: kernels are chosen and warmed for few shapes."""
-        return 1 << (rows - 1).bit_length() if self._device.on_cuda else rows
+        return 1 << (rows - 1).bit_length() if self.device.on_cuda else rows
 
     def run(self, rows: Floats) -> Outputs:
         """Run the graph on [rows, ...] float32.

@@ -12,13 +12,14 @@ from vaeserve.v1 import model_pb2, vae_service_pb2 as pb
 from vaeserve.v1.arrays import to_tensor
 from vaeserve.v1.noise import Stream, reparameterise, standard_normal
 from vaeserve_server import paths, rows
-from vaeserve_server.call import Call, Floats, Run, Steps
+from vaeserve_server.call import Floats, Run, Steps
 from vaeserve_server.errors import InvalidArgument, TooManyRows
 from vaeserve_server.metrics import Metrics
-from vaeserve_server.models import Catalogue
+from vaeserve_server.models import Catalogue, Model
 from vaeserve_server.nats import kl_nats, reconstruction_nats
 
 _MAX_TEMPERATURE = 10.0
+_MAX_DRAWS = 4096
 _PATHS = {
     pb.INTERPOLATION_PATH_UNSPECIFIED: paths.lerp,
     pb.INTERPOLATION_PATH_LERP: paths.lerp,
@@ -44,32 +45,31 @@ class VaeHandlers:
         self._catalogue = catalogue
         self._metrics = metrics
 
-    def encode(self, request: pb.EncodeRequest, _: Call) -> Steps:
+    def encode(self, request: pb.EncodeRequest) -> Steps:
         """Posterior of each row, and draws from it."""
         model = self._catalogue().get(request.model, request.version)
         outputs = _chosen(request.outputs, (pb.ENCODE_OUTPUT_MU, pb.ENCODE_OUTPUT_LOG_VAR))
         x = rows.input_rows(request.input, model.info, "input")
         wants_draws = pb.ENCODE_OUTPUT_DRAWS in outputs
         _check_draws(request, model.info, len(x), wants_draws)
-        mu, log_var = yield Run(model.encoder, x)
-        self._metrics.kl.observe(model.info.name, kl_nats(mu, log_var))
         reply = pb.EncodeResponse(
             version=model.info.version, latent_space_id=model.info.latent_space_id
         )
+        if wants_draws:
+            reply.seed = request.seed if request.HasField("seed") else rows.choose_seed()
+            eps = _posterior_noise(reply.seed, request.first_row, len(x), request.draws, model)
+        mu, log_var = yield Run(model.encoder, x)
+        self._metrics.kl.observe(model.info.name, kl_nats(mu, log_var))
         if pb.ENCODE_OUTPUT_MU in outputs:
             reply.mu.CopyFrom(to_tensor(mu))
         if pb.ENCODE_OUTPUT_LOG_VAR in outputs:
             reply.log_var.CopyFrom(to_tensor(log_var))
         if wants_draws:
-            reply.seed = request.seed if request.HasField("seed") else rows.choose_seed()
-            drawn = [
-                _draw(mu, log_var, reply.seed, request.first_row, draw)
-                for draw in range(request.draws)
-            ]
-            reply.draws.CopyFrom(to_tensor(np.stack(drawn, axis=1)))
+            drawn = reparameterise(mu[:, None], log_var[:, None], eps)
+            reply.draws.CopyFrom(to_tensor(drawn))
         return reply
 
-    def sample(self, request: pb.SampleRequest, _: Call) -> Steps:
+    def sample(self, request: pb.SampleRequest) -> Steps:
         """Draws from the prior, decoded."""
         model = self._catalogue().get(request.model, request.version)
         outputs = _chosen(request.outputs, (pb.GENERATE_OUTPUT_X_HAT,))
@@ -89,7 +89,7 @@ class VaeHandlers:
             first_row=rows.check_first_row(request.first_row),
             rows=request.n,
             size=math.prod(model.info.latent_shape),
-        )
+        )[:, 0]
         z = (eps * np.float32(temperature)).reshape(-1, *model.info.latent_shape)
         reply = pb.SampleResponse(
             version=model.info.version, latent_space_id=model.info.latent_space_id, seed=seed
@@ -101,7 +101,7 @@ class VaeHandlers:
             reply.x_hat.CopyFrom(rows.picture_tensor(x_hat, request.x_hat_dtype, model.info))
         return reply
 
-    def decode(self, request: pb.DecodeRequest, _: Call) -> Steps:
+    def decode(self, request: pb.DecodeRequest) -> Steps:
         """Mean of p(x|z)."""
         model = self._catalogue().get(request.model, request.version)
         rows.check_picture_dtype(request.x_hat_dtype, model.info)
@@ -112,26 +112,26 @@ class VaeHandlers:
             x_hat=rows.picture_tensor(x_hat, request.x_hat_dtype, model.info),
         )
 
-    def reconstruct(self, request: pb.ReconstructRequest, _: Call) -> Steps:
+    def reconstruct(self, request: pb.ReconstructRequest) -> Steps:
         """Encode and decode, through mu or through a draw."""
         model = self._catalogue().get(request.model, request.version)
         rows.check_picture_dtype(request.x_hat_dtype, model.info)
         x = rows.input_rows(request.input, model.info, "input")
         first_row = rows.check_first_row(request.first_row)
-        mu, log_var = yield Run(model.encoder, x)
-        self._metrics.kl.observe(model.info.name, kl_nats(mu, log_var))
         reply = pb.ReconstructResponse(version=model.info.version)
-        z = mu
         if request.draw:
             reply.seed = request.seed if request.HasField("seed") else rows.choose_seed()
-            z = _draw(mu, log_var, reply.seed, first_row, 0)
+            eps = _posterior_noise(reply.seed, first_row, len(x), 1, model)[:, 0]
+        mu, log_var = yield Run(model.encoder, x)
+        self._metrics.kl.observe(model.info.name, kl_nats(mu, log_var))
+        z = reparameterise(mu, log_var, eps) if request.draw else mu
         (x_hat,) = yield Run(model.decoder, z)
         nats = reconstruction_nats(x, x_hat, model.info)
         self._metrics.reconstruction.observe(model.info.name, nats)
         reply.x_hat.CopyFrom(rows.picture_tensor(x_hat, request.x_hat_dtype, model.info))
         return reply
 
-    def interpolate(self, request: pb.InterpolateRequest, _: Call) -> Steps:
+    def interpolate(self, request: pb.InterpolateRequest) -> Steps:
         """Decoded path between each pair of rows."""
         model = self._catalogue().get(request.model, request.version)
         outputs = _chosen(request.outputs, (pb.GENERATE_OUTPUT_X_HAT,))
@@ -144,8 +144,9 @@ class VaeHandlers:
         else:
             first = rows.input_rows(request.start, model.info, "start")
             last = rows.input_rows(request.end, model.info, "end")
-            start, _log_var = yield Run(model.encoder, first)
-            end, _log_var = yield Run(model.encoder, last)
+            # Both ends in one run: a path has at least two steps, so they fit where it fits.
+            mu, _log_var = yield Run(model.encoder, np.concatenate([first, last]))
+            start, end = mu[: len(first)], mu[len(first) :]
         pairs, shape = len(start), tuple(model.info.latent_shape)
         path = _PATHS[request.path](
             start.reshape(pairs, -1), end.reshape(pairs, -1), request.steps
@@ -162,12 +163,17 @@ class VaeHandlers:
         return reply
 
 
-def _draw(mu: Floats, log_var: Floats, seed: int, first_row: int, draw: int) -> Floats:
-    size = math.prod(mu.shape[1:])
+def _posterior_noise(seed: int, first_row: int, count: int, draws: int, model: Model) -> Floats:
+    """Noise for draws, [count, draws, ...latent_shape].
+
+    Handlers make it before they yield, on their caller's own time: the batcher's thread serves all.
+    """
+    shape = tuple(model.info.latent_shape)
+    size = math.prod(shape)
     eps = standard_normal(
-        seed, Stream.POSTERIOR, first_row=first_row, rows=len(mu), size=size, draw=draw
+        seed, Stream.POSTERIOR, first_row=first_row, rows=count, size=size, draws=draws
     )
-    return reparameterise(mu, log_var, eps.reshape(mu.shape))
+    return eps.reshape(count, draws, *shape)
 
 
 def _chosen(outputs: Iterable[int], default: tuple[int, ...]) -> frozenset[int]:
@@ -191,10 +197,10 @@ def _check_draws(
             field="draws",
         )
     floats = count * (request.draws + 2) * math.prod(info.latent_shape)
-    if 4 * floats > info.limits.max_message_bytes:
+    if request.draws > _MAX_DRAWS or 4 * floats > info.limits.max_message_bytes:
         raise TooManyRows(
-            f"{count} rows of {request.draws} draws exceed the largest reply of "
-            f"{info.limits.max_message_bytes} bytes; send fewer rows",
+            f"{count} rows of {request.draws} draws; at most {_MAX_DRAWS} draws, and "
+            f"{info.limits.max_message_bytes} bytes, come back at once",
             field="draws",
         )
 

@@ -73,7 +73,8 @@ def decode(vae: Vae, z: torch.Tensor | npt.NDArray[np.floating[Any]]) -> Floats:
 
 
 def noise(stream: Stream, seed: int, size: int, *, rows: int = ROWS, draw: int = 0) -> Floats:
-    return standard_normal(seed, stream, first_row=0, rows=rows, size=size, draw=draw)
+    draws = standard_normal(seed, stream, first_row=0, rows=rows, size=size, draws=draw + 1)
+    return draws[:, draw]
 
 
 def close(got: npt.ArrayLike, expected: npt.ArrayLike) -> None:

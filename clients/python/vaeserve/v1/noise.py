@@ -79,29 +79,31 @@ class Stream(IntEnum):
 
 
 def standard_normal(
-    seed: int, stream: Stream, *, first_row: int, rows: int, size: int, draw: int = 0
+    seed: int, stream: Stream, *, first_row: int, rows: int, size: int, draws: int = 1
 ) -> Floats:
-    """Draw eps for consecutive rows.
+    """Draw eps for consecutive rows, once or several times each.
 
     Args:
         seed: 0 .. 2^64 - 1.
-        stream: what the draw is for.
+        stream: what the draws are for.
         first_row: number of the first row, below FIRST_ROW_LIMIT.
         rows: how many rows.
         size: elements a row.
-        draw: number of the draw among several of one row.
+        draws: how many draws a row; the first of many are those of few.
 
     Returns:
-        float32 [rows, size], |eps| < 8.3.
+        float32 [rows, draws, size], |eps| < 8.3.
     """
     blocks = -(-size // 4)
-    bits = np.random.Philox(
-        key=np.array([seed, stream], np.uint64),
-        counter=np.array([first_row * blocks, draw, 0, 0], np.uint64),
-    ).random_raw(rows * blocks * 4)
-    top = bits.reshape(rows, -1)[:, :size] >> np.uint64(11)
+    key = np.array([seed, stream], np.uint64)
+    bits = np.empty((draws, rows, 4 * blocks), np.uint64)
+    for draw in range(draws):
+        counter = np.array([first_row * blocks, draw, 0, 0], np.uint64)
+        generator = np.random.Philox(key=key, counter=counter)
+        bits[draw] = generator.random_raw(rows * 4 * blocks).reshape(rows, -1)
+    top = bits.transpose(1, 0, 2)[..., :size] >> np.uint64(11)
     uniform = (top.astype(np.float64) + 0.5) * 2.0**-53
-    return _inverse_normal_cdf(uniform.ravel()).astype(np.float32).reshape(rows, size)
+    return _inverse_normal_cdf(uniform.ravel()).astype(np.float32).reshape(uniform.shape)
 
 
 def reparameterise(mu: Floats, log_var: Floats, eps: Floats) -> Floats:
