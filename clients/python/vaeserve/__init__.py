@@ -1,1 +1,80 @@
-"""vaeserve."""
+"""Client of a vaeserve server: a variational autoencoder's calls, numpy in and numpy out.
+
+    from vaeserve import Client
+
+    with Client("127.0.0.1:50051") as client:
+        digits = client.model("digits")
+        posterior = digits.encode(x)
+        pictures = digits.decode(posterior.sample(seed=7))
+
+`Client` blocks and `AsyncClient` awaits; they are otherwise the same. All errors are under
+`VaeserveError`.
+"""
+
+from vaeserve._async_client import AsyncClient, AsyncModel
+from vaeserve._client import Client, Model
+from vaeserve._errors import (
+    AccessDenied,
+    Cancelled,
+    ClientClosed,
+    DeadlineExceeded,
+    FailedPrecondition,
+    FieldViolation,
+    InternalError,
+    InvalidInput,
+    LatentSpaceMismatch,
+    MessageTooLarge,
+    NotFound,
+    OutOfMemory,
+    Overloaded,
+    ResourceExhausted,
+    TooManyRows,
+    Unavailable,
+    Unsupported,
+    VaeserveError,
+    VersionChanged,
+)
+from vaeserve._results import (
+    Generated,
+    Latents,
+    Limits,
+    ModelInfo,
+    ModelState,
+    Posterior,
+    Preprocessing,
+)
+from vaeserve._version import __version__
+
+__all__ = [
+    "AccessDenied",
+    "AsyncClient",
+    "AsyncModel",
+    "Cancelled",
+    "Client",
+    "ClientClosed",
+    "DeadlineExceeded",
+    "FailedPrecondition",
+    "FieldViolation",
+    "Generated",
+    "InternalError",
+    "InvalidInput",
+    "LatentSpaceMismatch",
+    "Latents",
+    "Limits",
+    "MessageTooLarge",
+    "Model",
+    "ModelInfo",
+    "ModelState",
+    "NotFound",
+    "OutOfMemory",
+    "Overloaded",
+    "Posterior",
+    "Preprocessing",
+    "ResourceExhausted",
+    "TooManyRows",
+    "Unavailable",
+    "Unsupported",
+    "VaeserveError",
+    "VersionChanged",
+    "__version__",
+]

@@ -4,14 +4,12 @@ eps is a pure function of (seed, stream, draw, row, element), so a row's draw do
 rows are split over requests and batches, on retries, restarts or replicas:
 
 1. 64 random bits an element from the counter-based generator Philox4x64-10 (Salmon, Moraes, Dror,
-Shaw, "Parallel
-   random numbers: as easy as 1, 2, 3", SC 2011), keyed by (seed, stream). A row owns the counters
-   [row * blocks, (row + 1) * blocks), a block being four elements; the draw number is the counter's
-   second word.
+   Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011), keyed by (seed, stream). A row
+   owns the counters [row * blocks, (row + 1) * blocks), a block being four elements; the draw
+   number is the counter's second word.
 2. The top 53 bits, plus a half, over 2^53: a uniform number u strictly between 0 and 1.
 3. eps = Phi^-1(u) by algorithm AS 241 (Wichura, "The percentage points of the normal distribution",
-Applied
-   Statistics 37, 1988), rounded to float32.
+   Applied Statistics 37, 1988), rounded to float32.
 
 Step 3 uses only + - * / and square root, which IEEE 754 rounds correctly, and a logarithm made of
 them: library logarithms, sines and cosines differ in their last bits between processors, and

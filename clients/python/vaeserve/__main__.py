@@ -1,0 +1,5 @@
+"""`python -m vaeserve` is `vaeserve`."""
+
+from vaeserve._cli import main
+
+main()

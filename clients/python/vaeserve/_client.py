@@ -1,0 +1,300 @@
+"""The blocking client.
+
+Its twin is `_async_client`. What both share is pure: `_requests`, `_plan` and `_results`.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Self
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+from vaeserve import _channel, _requests
+from vaeserve._connection import Connection
+from vaeserve._errors import InvalidInput, NotFound
+from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
+from vaeserve._results import Array, Generated, ModelInfo, ModelState, Posterior
+from vaeserve.v1 import model_service_pb2
+
+
+class Client:
+    """A connection to a vaeserve server, for any number of threads.
+
+    It connects with the first call. Every call has a deadline, and its parts and retries share it.
+    A call refused because the queue is full is repeated when the server said to come back, if the
+    deadline allows.
+
+    Args:
+        target: "host:port", or a gRPC name such as "dns:///vaeserve.example:50051", whose addresses
+            are then used in turn.
+        timeout: seconds for a call that states none.
+        retries: how often a call is repeated after a refusal that may pass (no connection, loading,
+            full queue); 0 to see every refusal, as a load test must.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout: float = _channel.DEFAULT_TIMEOUT,
+        retries: int = _channel.DEFAULT_RETRIES,
+    ) -> None:
+        self._connection = Connection(target, timeout, retries)
+
+    def models(self, *, timeout: float | None = None) -> list[ModelState]:
+        """List every model of the server's repository, served or not, ordered by name."""
+        request = model_service_pb2.ListModelsRequest()
+        deadline = self._connection.deadline(timeout)
+        reply = self._connection.call(self._connection.catalogue.ListModels, request, deadline)
+        return [ModelState.from_message(state) for state in reply.models]
+
+    def model(self, name: str, *, version: int | None = None) -> "Model":
+        """Make a handle for a model's calls; nothing is sent.
+
+        Args:
+            name: name of the model.
+            version: version to hold on to; None follows the one being served.
+        """
+        return Model(self._connection, name, version)
+
+    def close(self) -> None:
+        """Cancel what is under way and disconnect; may be repeated.
+
+        Calls from now on raise ClientClosed.
+        """
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Model:
+    """A model of the server, by name. Made by `Client.model`; any number of threads may use it.
+
+    Rows go in and come out as numpy arrays. A batch has the shape [rows, *info.input_shape] (or
+    latent_shape); one row may be given without the batch axis, and comes back as a batch of one.
+    Pictures are uint8 levels, sent as they are, or floats in model values. Calls of any size are
+    split to fit the server's limits, without changing a bit of the result; the parts are sent one
+    after the other.
+
+    Every call raises InvalidInput for input that does not fit, and any other VaeserveError when it
+    fails.
+
+    Attributes:
+        name: name of the model.
+        version: the version held on to, or None.
+    """
+
+    def __init__(self, connection: Connection, name: str, version: int | None) -> None:
+        self.name = name
+        self.version = version
+        self._connection = connection
+        self._fetching = threading.Lock()
+        self._info: ModelInfo | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is: shapes, likelihood, limits.
+
+        Fetched once, and again after the served version changed.
+        """
+        return self._info_by(self._connection.deadline(None))
+
+    def encode(
+        self,
+        x: npt.ArrayLike,
+        *,
+        draws: int = 0,
+        seed: int | None = None,
+        first_row: int = 0,
+        timeout: float | None = None,
+    ) -> Posterior:
+        """Posterior q(z|x) of each row.
+
+        Args:
+            x: pictures, [rows, *input_shape].
+            draws: draws per row made by the server; `Posterior.sample` makes the same ones here.
+            seed: seed of the draws, 0 .. 2^64 - 1; None for a fresh one, returned with the result.
+            first_row: absolute number of the first row, below 2^40, to continue an earlier call's
+                draws.
+            timeout: seconds; None for the client's.
+        """
+        return self._run(
+            self._connection.vae.Encode,
+            timeout,
+            lambda info: _requests.encode(
+                info, self.version or 0, x, draws=draws, seed=seed, first_row=first_row
+            ),
+        )
+
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        first_row: int = 0,
+        latents: bool = False,
+        dtype: npt.DTypeLike = np.float32,
+        timeout: float | None = None,
+    ) -> Generated:
+        """Draw latents from the prior and decode them.
+
+        Args:
+            n: number of rows, at least 1.
+            seed: 0 .. 2^64 - 1; None for a fresh one, returned with the result.
+            temperature: standard deviation of the draws, 0 .. 10.
+            first_row: absolute number of the first row, below 2^40: 10 continues a call for n = 10.
+            latents: also return what was decoded.
+            dtype: float32 for model values, uint8 for levels.
+            timeout: seconds; None for the client's.
+        """
+        return self._run(
+            self._connection.vae.Sample,
+            timeout,
+            lambda info: _requests.sample(
+                info,
+                self.version or 0,
+                n,
+                seed=seed,
+                temperature=temperature,
+                first_row=first_row,
+                latents=latents,
+                dtype=dtype,
+            ),
+        )
+
+    def decode(
+        self,
+        z: npt.ArrayLike,
+        *,
+        dtype: npt.DTypeLike = np.float32,
+        timeout: float | None = None,
+    ) -> Array:
+        """Mean of p(x|z) of each latent row.
+
+        Args:
+            z: [rows, *latent_shape]; `Latents` of another model are refused.
+            dtype: float32 for model values, uint8 for levels.
+            timeout: seconds; None for the client's.
+
+        Returns:
+            [rows, *input_shape].
+        """
+        return self._run(
+            self._connection.vae.Decode,
+            timeout,
+            lambda info: _requests.decode(info, self.version or 0, z, dtype=dtype),
+        )
+
+    def reconstruct(
+        self,
+        x: npt.ArrayLike,
+        *,
+        draw: bool = False,
+        seed: int | None = None,
+        first_row: int = 0,
+        dtype: npt.DTypeLike = np.float32,
+        timeout: float | None = None,
+    ) -> Array:
+        """Encode and decode in one call.
+
+        Args:
+            x: pictures, [rows, *input_shape].
+            draw: decode a draw from the posterior of each row instead of its mean.
+            seed: seed of the draws, 0 .. 2^64 - 1; None for a fresh one.
+            first_row: as for `encode`.
+            dtype: float32 for model values, uint8 for levels.
+            timeout: seconds; None for the client's.
+
+        Returns:
+            [rows, *input_shape].
+        """
+        return self._run(
+            self._connection.vae.Reconstruct,
+            timeout,
+            lambda info: _requests.reconstruct(
+                info, self.version or 0, x, draw=draw, seed=seed, first_row=first_row, dtype=dtype
+            ),
+        )
+
+    def interpolate(
+        self,
+        start: npt.ArrayLike,
+        end: npt.ArrayLike,
+        *,
+        steps: int = 8,
+        path: str = "lerp",
+        latents: bool = False,
+        dtype: npt.DTypeLike = np.float32,
+        timeout: float | None = None,
+    ) -> Generated:
+        """Decode a path through latent space between each pair of rows.
+
+        Args:
+            start: first ends: pictures, or `Latents`.
+            end: last ends, of the same kind and shape.
+            steps: points on each path, both ends included, at least 2.
+            path: "lerp" for a straight line; "slerp" for a great circle, which keeps the norms of a
+                prior's draws.
+            latents: also return the points.
+            dtype: float32 for model values, uint8 for levels.
+            timeout: seconds; None for the client's.
+
+        Returns:
+            Pictures [pairs, steps, *input_shape], or [steps, *input_shape] for one pair without a
+            batch axis.
+        """
+        return self._run(
+            self._connection.vae.Interpolate,
+            timeout,
+            lambda info: _requests.interpolate(
+                info,
+                self.version or 0,
+                start,
+                end,
+                steps=steps,
+                path=path,
+                latents=latents,
+                dtype=dtype,
+            ),
+        )
+
+    def __repr__(self) -> str:
+        pinned = "" if self.version is None else f", version={self.version}"
+        return f"<Model {self.name!r}{pinned} at {self._connection.target}>"
+
+    def _info_by(self, deadline: float) -> ModelInfo:
+        with self._fetching:
+            if self._info is None:
+                request = _requests.get_model(self.name, self.version)
+                method = self._connection.catalogue.GetModel
+                reply = self._connection.call(method, request, deadline)
+                self._info = ModelInfo.from_message(reply.model)
+            return self._info
+
+    def _run(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        timeout: float | None,
+        plan_for: Callable[[ModelInfo], Plan[RequestT, ReplyT, ResultT]],
+    ) -> ResultT:
+        """Carry out a call, part after part."""
+        deadline = self._connection.deadline(timeout)
+        info = self._info_by(deadline)
+        try:
+            plan = plan_for(info)
+            replies = [
+                self._connection.call(method, plan.build(part), deadline) for part in plan.parts
+            ]
+        except (InvalidInput, NotFound):
+            self._info = None  # perhaps another version is served by now: look again next time
+            raise
+        if replies[-1].version != info.version:
+            self._info = None
+        return plan.join(replies)

@@ -1,0 +1,144 @@
+"""From anything numpy takes to the arrays a request holds, with every check made here. Pure."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vaeserve._errors import InvalidInput
+from vaeserve._results import Array, Latents, ModelInfo
+from vaeserve.v1 import tensor_pb2, vae_service_pb2 as pb
+
+_WIRE_TYPES = {
+    np.dtype(np.float32): tensor_pb2.DATA_TYPE_FLOAT32,
+    np.dtype(np.uint8): tensor_pb2.DATA_TYPE_UINT8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The two ends of a path, or of several.
+
+    Attributes:
+        start: first ends, [pairs, ...].
+        end: last ends, same shape.
+        space: what the rows are.
+        latent_space_id: whose latents they are; empty for pictures and where it is not known.
+        single: whether the caller gave one pair without a batch axis.
+    """
+
+    start: Array
+    end: Array
+    space: pb.InterpolationSpace.ValueType
+    latent_space_id: str
+    single: bool
+
+
+def pictures(x: npt.ArrayLike, info: ModelInfo) -> Array:
+    """Rows of the model's input.
+
+    Args:
+        x: [rows, *input_shape], or one row of input_shape; uint8 levels, or floats or bools as
+            model values.
+        info: the model.
+
+    Returns:
+        [rows, *input_shape] uint8 or float32.
+
+    Raises:
+        InvalidInput: another shape, no rows, a dtype that is neither, or uint8 for a model without
+            levels.
+    """
+    array = np.asarray(x)
+    if array.dtype == np.uint8:
+        _check_levels(info)
+    else:
+        array = _as_float32(array, "pass uint8 levels 0..255, or floats in model values")
+    return _with_batch_axis(array, info.input_shape, info, "input rows")
+
+
+def latents(z: npt.ArrayLike, info: ModelInfo) -> Latents:
+    """Rows of the model's latent space.
+
+    Args:
+        z: [rows, *latent_shape], or one row of latent_shape.
+        info: the model.
+
+    Returns:
+        [rows, *latent_shape] with the id that `z` carries, or an empty one.
+
+    Raises:
+        InvalidInput: another shape, no rows, or integers.
+    """
+    array = _as_float32(np.asarray(z), "pass floats")
+    rows = _with_batch_axis(array, info.latent_shape, info, "latent rows")
+    return Latents(rows, z.latent_space_id if isinstance(z, Latents) else "")
+
+
+def ends(start: npt.ArrayLike, end: npt.ArrayLike, info: ModelInfo) -> Ends:
+    """Both ends of a path: `Latents` are latents, everything else is pictures.
+
+    Raises:
+        InvalidInput: one of each kind, different shapes, or as `pictures` and `latents`.
+    """
+    if isinstance(start, Latents) != isinstance(end, Latents):
+        raise InvalidInput("one end holds Latents and the other does not; pass two of a kind")
+    if np.shape(start) != np.shape(end):
+        raise InvalidInput(
+            f"the ends must have one shape, got {list(np.shape(start))} and {list(np.shape(end))}"
+        )
+    if not (isinstance(start, Latents) and isinstance(end, Latents)):
+        single = np.shape(start) == info.input_shape
+        space = pb.INTERPOLATION_SPACE_INPUT
+        return Ends(pictures(start, info), pictures(end, info), space, "", single)
+    known = {start.latent_space_id, end.latent_space_id} - {""}
+    if len(known) > 1:
+        raise InvalidInput("the ends are latents of two different models")
+    return Ends(
+        latents(start, info),
+        latents(end, info),
+        pb.INTERPOLATION_SPACE_LATENT,
+        known.pop() if known else "",
+        start.shape == info.latent_shape,
+    )
+
+
+def picture_type(dtype: npt.DTypeLike, info: ModelInfo) -> tensor_pb2.DataType.ValueType:
+    """The wire type of the pictures that come back.
+
+    Raises:
+        InvalidInput: neither float32 nor uint8, or uint8 for a model without levels.
+    """
+    wanted = np.dtype(dtype)
+    if wanted not in _WIRE_TYPES:
+        raise InvalidInput(f"pictures come as float32 or uint8, not as {wanted}")
+    if wanted == np.uint8:
+        _check_levels(info)
+    return _WIRE_TYPES[wanted]
+
+
+def _check_levels(info: ModelInfo) -> None:
+    if info.preprocessing is None:
+        raise InvalidInput(f"the rows of {info.name!r} are no pictures: use float32, not uint8")
+
+
+def _as_float32(array: npt.NDArray[Any], advice: str) -> Array:
+    if array.dtype.kind not in "fb":
+        raise InvalidInput(f"dtype {array.dtype} is ambiguous or has no meaning here: {advice}")
+    return array.astype(np.float32, copy=False)
+
+
+def _with_batch_axis(array: Array, row_shape: tuple[int, ...], info: ModelInfo, what: str) -> Array:
+    rows = array[np.newaxis] if array.shape == row_shape else array
+    if rows.shape[1:] != row_shape or rows.ndim == 0:
+        wanted = ", ".join(["rows", *map(str, row_shape)])
+        hint = ""
+        if what == "input rows" and info.latent_shape in (array.shape, array.shape[1:]):
+            hint = "; if these are latents, wrap them in vaeserve.Latents"
+        raise InvalidInput(
+            f"{info.name!r} takes {what} of shape [{wanted}], got {list(array.shape)}{hint}"
+        )
+    if len(rows) == 0:
+        raise InvalidInput("there are no rows; pass at least one")
+    return rows

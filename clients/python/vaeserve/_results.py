@@ -1,0 +1,269 @@
+"""What calls return: numpy arrays and small immutable records around them. Pure."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from vaeserve._errors import InvalidInput
+from vaeserve._seed import seed_or_new
+from vaeserve.v1 import model_pb2, model_service_pb2, noise
+
+Array = npt.NDArray[Any]
+
+_LIKELIHOODS = {
+    model_pb2.LIKELIHOOD_BERNOULLI: "bernoulli",
+    model_pb2.LIKELIHOOD_GAUSSIAN: "gaussian",
+}
+
+
+class Latents(np.ndarray[Any, np.dtype[np.float32]]):
+    """Latent rows, [..., *latent_shape], that remember whose latents they are.
+
+    A plain numpy array in every respect. What numpy derives from it (slices, sums, `z + 0.5 *
+    direction`) keeps `latent_space_id`, and decode and interpolate send that along, so that another
+    model refuses them. Joining arrays (`np.concatenate`, `np.stack`) gives a plain array again:
+    wrap the result to keep the check.
+
+    Args:
+        array: anything numpy turns into float32.
+        latent_space_id: the model's id (`ModelInfo.latent_space_id`); empty means unknown, and is
+            not checked.
+    """
+
+    latent_space_id: str
+
+    def __new__(cls, array: npt.ArrayLike, latent_space_id: str = "") -> Self:
+        """Wrap without a copy where the array is float32 already."""
+        latents = np.asarray(array, np.float32).view(cls)
+        latents.latent_space_id = latent_space_id
+        return latents
+
+    def __array_finalize__(self, source: npt.NDArray[Any] | None) -> None:
+        """Called by numpy for each array it derives from this one."""
+        self.latent_space_id = getattr(source, "latent_space_id", "")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the id with the numbers; numpy alone would drop it."""
+        return type(self), (np.asarray(self), self.latent_space_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """A model of the catalogue.
+
+    Attributes:
+        name: name of the model.
+        version: version being served; 0 when none is.
+        ready: whether it takes requests.
+        problem: why newer versions, or the whole model, were refused; empty when nothing was.
+    """
+
+    name: str
+    version: int
+    ready: bool
+    problem: str
+
+    @classmethod
+    def from_message(cls, state: model_service_pb2.ModelState) -> Self:
+        """Read one entry of the catalogue."""
+        return cls(state.name, state.version, state.ready, state.problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the server accepts in one request; larger calls are split.
+
+    Attributes:
+        max_rows: rows.
+        max_message_bytes: bytes of one message, in both directions.
+    """
+
+    max_rows: int
+    max_message_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How uint8 levels become model values: x = level * scale + offset.
+
+    Attributes:
+        scale: model units per level.
+        offset: model value of level 0.
+    """
+
+    scale: float
+    offset: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a served model version is.
+
+    Attributes:
+        name: name of the model.
+        version: version that is served.
+        input_shape: shape of one input row without the batch axis.
+        latent_shape: shape of one latent row without the batch axis.
+        latent_space_id: identity of the latent space.
+        likelihood: p(x|z): "bernoulli", "gaussian", or "unspecified".
+        gaussian_variance: variance of the Gaussian likelihood, squared model units; 0 with another
+            one.
+        preprocessing: meaning of uint8 levels; None where rows are no pictures, and uint8 is
+            refused.
+        limits: what the server accepts in one request.
+        manifest: the whole manifest as the server sent it: digests, training figures, measured
+            numerics.
+    """
+
+    name: str
+    version: int
+    input_shape: tuple[int, ...]
+    latent_shape: tuple[int, ...]
+    latent_space_id: str
+    likelihood: str
+    gaussian_variance: float
+    preprocessing: Preprocessing | None
+    limits: Limits
+    manifest: model_pb2.ModelInfo
+
+    @classmethod
+    def from_message(cls, model: model_pb2.ModelInfo) -> Self:
+        """Read the manifest."""
+        levels = model.preprocessing if model.HasField("preprocessing") else None
+        return cls(
+            name=model.name,
+            version=model.version,
+            input_shape=tuple(model.input_shape),
+            latent_shape=tuple(model.latent_shape),
+            latent_space_id=model.latent_space_id,
+            likelihood=_LIKELIHOODS.get(model.likelihood, "unspecified"),
+            gaussian_variance=model.gaussian_variance,
+            preprocessing=Preprocessing(levels.scale, levels.offset) if levels else None,
+            limits=Limits(model.limits.max_rows, model.limits.max_message_bytes),
+            manifest=model,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Posterior:
+    """q(z|x) = N(mu, diag(exp(log_var))) of each row.
+
+    Attributes:
+        mu: means, [rows, *latent_shape].
+        log_var: natural logarithms of the variances, same shape.
+        draws: draws made by the server, [rows, draws, *latent_shape]; None unless asked for.
+        seed: seed of those draws; None without them.
+        first_row: absolute number of the first row, which the noise depends on.
+        version: model version that answered.
+    """
+
+    mu: Latents
+    log_var: Latents
+    draws: Latents | None
+    seed: int | None
+    first_row: int
+    version: int
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.mu)
+
+    @property
+    def latent_space_id(self) -> str:
+        """Identity of the latent space."""
+        return self.mu.latent_space_id
+
+    @property
+    def std(self) -> Latents:
+        """Standard deviations, exp(log_var / 2), [rows, *latent_shape]."""
+        return Latents(np.exp(self.log_var * np.float32(0.5)), self.latent_space_id)
+
+    def sample(self, n: int | None = None, *, seed: int | None = None) -> Latents:
+        """Draw from the posterior here, with the noise the server would use for the same seed.
+
+        Args:
+            n: draws per row; None for one without an axis of its own.
+            seed: 0 .. 2^64 - 1; None for a fresh one.
+
+        Returns:
+            mu + std * eps: [rows, *latent_shape], or [rows, n, *latent_shape].
+
+        Raises:
+            InvalidInput: n below 1, or a seed out of range.
+        """
+        if n is not None and n < 1:
+            raise InvalidInput(f"n must be at least 1, got {n}")
+        rows, shape = len(self), self.mu.shape[1:]
+        eps = noise.standard_normal(
+            seed_or_new(seed),
+            noise.Stream.POSTERIOR,
+            first_row=self.first_row,
+            rows=rows,
+            size=math.prod(shape),
+            draws=n or 1,
+        ).reshape(rows, -1, *shape)
+        mu, log_var = np.asarray(self.mu)[:, None], np.asarray(self.log_var)[:, None]
+        z = noise.reparameterise(mu, log_var, eps)
+        return Latents(z[:, 0] if n is None else z, self.latent_space_id)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Generated:
+    """Decoded pictures with the latents and the seed they come from.
+
+    Numpy takes it wherever it takes an array, and it indexes, slices, iterates and measures as its
+    pictures do.
+
+    Attributes:
+        pictures: means of p(x|z), [rows, *input_shape] or [..., steps, *input_shape]; float32 in
+            model values, or uint8 levels. Read-only.
+        latents: what was decoded, or None unless asked for. Read-only.
+        seed: seed of the draws; None for a path, which has none.
+        latent_space_id: identity of the latent space.
+        version: model version that answered.
+    """
+
+    pictures: Array
+    latents: Latents | None
+    seed: int | None
+    latent_space_id: str
+    version: int
+
+    def __post_init__(self) -> None:
+        self.pictures.flags.writeable = False
+        if self.latents is not None:
+            self.latents.flags.writeable = False
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
+        """The pictures, for numpy; arguments as in numpy's protocol."""
+        return np.array(self.pictures, dtype, copy=copy)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The same part of the pictures."""
+        return self.pictures[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Over the first axis of the pictures."""
+        return iter(self.pictures)
+
+    def __len__(self) -> int:
+        """Length of the first axis."""
+        return len(self.pictures)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the pictures."""
+        return self.pictures.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type of the pictures."""
+        return self.pictures.dtype
+
+    def __repr__(self) -> str:
+        seed = "" if self.seed is None else f", seed={self.seed}"
+        return f"<Generated {self.dtype}{list(self.shape)}{seed}, version {self.version}>"

@@ -1,0 +1,176 @@
+"""Readers for data on disk: MNIST-like IDX files, numpy archives, folders of pictures."""
+
+import gzip
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vaeserve_export.errors import DataError
+
+IDX_IMAGES = 0x00000803  # unsigned bytes, three dimensions
+IDX_LABELS = 0x00000801  # unsigned bytes, one dimension
+PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg"}
+
+_Array = npt.NDArray[Any]
+
+
+class Rows(NamedTuple):
+    """What a reader returns: x [rows, ...] in model units, labels [rows] or None."""
+
+    x: _Array
+    labels: _Array | None
+    is_picture: bool
+
+
+def read_idx(folder: Path) -> Rows:
+    """Read train-images-idx3-ubyte and, if there, train-labels-idx1-ubyte; plain or .gz.
+
+    Format: big-endian 32-bit integers (magic, then each dimension), then one byte an element.
+
+    Returns:
+        x [rows, 1, height, width] in [0, 1].
+
+    Raises:
+        DataError: no images file, another magic number, or a byte count that the header does
+            not ask for.
+    """
+    images = _read_idx_file(folder, "train-images-idx3-ubyte", IDX_IMAGES)
+    if images is None:
+        raise DataError(f"{folder}: holds no train-images-idx3-ubyte, plain or .gz")
+    labels = _read_idx_file(folder, "train-labels-idx1-ubyte", IDX_LABELS)
+    return Rows(_from_levels(images[:, None]), labels, is_picture=True)
+
+
+def read_npz(file: Path) -> Rows:
+    """Read a numpy archive; nothing in it is unpickled.
+
+    Arrays: `images`, else `x`, else `train`; `labels` if there. uint8 arrays are pictures
+    [rows, height, width], [rows, height, width, channels] or [rows, channels, height, width] with
+    levels 0..255, or 0..1 where none is above 1. Float arrays are vectors [rows, features] or
+    pictures [rows, channels, height, width] in [0, 1].
+
+    Raises:
+        DataError: unreadable, no such array, or another dtype or shape.
+    """
+    try:
+        # Opened here, because np.load leaves a file that is no archive open.
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            name = next((key for key in ("images", "x", "train") if key in archive), None)
+            if name is None:
+                raise DataError(f"{file}: holds no array named images, x or train")
+            array, labels = archive[name], archive.get("labels")
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{file}: cannot be read as an .npz archive: {_reason(error)}") from error
+    if array.dtype == np.uint8:
+        return Rows(
+            _from_levels(_channels_first(array, f"{file}: {name}")), labels, is_picture=True
+        )
+    if array.dtype.kind != "f" or array.ndim not in {2, 4}:
+        raise DataError(
+            f"{file}: {name} is {array.dtype} {list(array.shape)}; "
+            "use uint8 pictures, or floats [rows, features] or [rows, channels, height, width]"
+        )
+    return Rows(array, labels, is_picture=array.ndim == 4)
+
+
+def read_folder(folder: Path) -> Rows:
+    """Read every PNG and JPEG below a folder, in the order of their paths.
+
+    Pictures that lie in sub-folders are labelled 0, 1, ... by the sub-folder's name.
+
+    Returns:
+        x [rows, channels, height, width] in [0, 1]; one channel for grey pictures, else three.
+
+    Raises:
+        DataError: no pictures, an unreadable one, or one whose size or colour differs from the
+            first.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
+    if not paths:
+        raise DataError(f"{folder}: holds no PNG or JPEG pictures")
+    first = _read_picture(paths[0])
+    x = np.empty((len(paths), *first.shape), np.float32)
+    for row, path in enumerate(paths):
+        picture = _read_picture(path)
+        if picture.shape != first.shape:
+            raise DataError(
+                f"{path}: is {_size(picture)} but {paths[0].name} is {_size(first)}; "
+                "all pictures must have one size and colour mode"
+            )
+        x[row] = picture / np.float32(255)
+    classes = [path.relative_to(folder).parts[0] for path in paths if path.parent != folder]
+    if len(classes) < len(paths):
+        return Rows(x, None, is_picture=True)
+    return Rows(x, np.unique(classes, return_inverse=True)[1], is_picture=True)
+
+
+def _read_idx_file(folder: Path, name: str, magic: int) -> _Array | None:
+    plain, packed = folder / name, folder / f"{name}.gz"
+    path = plain if plain.exists() else packed
+    if not path.exists():
+        return None
+    try:
+        data = gzip.decompress(path.read_bytes()) if path == packed else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {_reason(error)}") from error
+    header = 4 + 4 * (magic & 0xFF)
+    found = int.from_bytes(data[:4], "big")
+    if len(data) < header or found != magic:
+        raise DataError(
+            f"{path}: magic number {found:#010x} instead of {magic:#010x}: no such IDX file"
+        )
+    shape = [int.from_bytes(data[at : at + 4], "big") for at in range(4, header, 4)]
+    if len(data) != header + math.prod(shape):
+        raise DataError(
+            f"{path}: shape {shape} takes {header + math.prod(shape)} bytes, "
+            f"the file has {len(data)}: it is truncated or damaged"
+        )
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def _channels_first(array: _Array, name: str) -> _Array:
+    """[rows, channels, height, width] of the three layouts for uint8 pictures."""
+    if array.ndim == 3:
+        return array[:, None]
+    if array.ndim == 4 and array.shape[3] in {1, 3}:
+        return array.transpose(0, 3, 1, 2)
+    if array.ndim == 4 and array.shape[1] in {1, 3}:
+        return array
+    raise DataError(f"{name} has shape {list(array.shape)}; pictures have one or three channels")
+
+
+def _from_levels(levels: _Array) -> _Array:
+    """uint8 levels to [0, 1]; a binary array is there already."""
+    top = 1 if levels.max(initial=0) <= 1 else 255
+    return levels.astype(np.float32) / np.float32(top)
+
+
+def _read_picture(path: Path) -> _Array:
+    """uint8 [channels, height, width]: one channel for grey pictures, three for all others."""
+    from PIL import Image  # noqa: PLC0415 - only this source needs it
+
+    try:
+        with Image.open(path) as picture:
+            if picture.mode.startswith(("I", "F")):
+                raise DataError(f"{path}: has more than 8 bits a channel; convert it first")
+            grey = picture.mode in {"1", "L", "LA"}
+            levels = np.asarray(picture.convert("L" if grey else "RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: cannot be read as a picture: {_reason(error)}") from error
+    return levels[None] if grey else levels.transpose(2, 0, 1)
+
+
+def _size(picture: _Array) -> str:
+    channels, height, width = picture.shape
+    return f"{width}x{height} {'grey' if channels == 1 else 'RGB'}"
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's text: library messages can be long."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return str(text).splitlines()[0]

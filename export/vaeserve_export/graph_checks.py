@@ -1,0 +1,92 @@
+"""What every published graph must satisfy, when it is written and whenever it is verified."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from vaeserve_export.errors import VerifyError
+
+RANDOM_OPERATORS = frozenset(
+    {
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    }
+)
+
+
+def check_graph(
+    content: bytes, file: str, input_name: str, output_names: Sequence[str]
+) -> onnx.ModelProto:
+    """Parse a graph and check it.
+
+    It must pass ONNX's own checker; take one input and give the outputs named, all with a free
+    first axis; hold its weights itself; and use operators of the standard domain only. It must be
+    a function of its input: no random operator (noise inside a graph can be neither repeated nor
+    split over batches) and no Dropout.
+
+    Args:
+        content: bytes of the file.
+        file: its name, for messages.
+        input_name: name of its input.
+        output_names: names of its outputs, in order.
+
+    Raises:
+        VerifyError: the first of these that does not hold.
+    """
+    try:
+        model = onnx.load_model_from_string(content)
+        onnx.checker.check_model(model, full_check=True)
+    except (
+        DecodeError,
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    ) as error:
+        raise VerifyError(f"{file}: is no valid ONNX model: {_first_line(error)}") from error
+    _check_nodes(model, file)
+    _check_values(model.graph.input, [input_name], f"{file}: inputs")
+    _check_values(model.graph.output, output_names, f"{file}: outputs")
+    return model
+
+
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and, below it, the graphs its nodes hold as branches and loop bodies."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node:
+                    yield from all_graphs(inner)
+
+
+def _check_nodes(model: onnx.ModelProto, file: str) -> None:
+    if model.functions:
+        raise VerifyError(f"{file}: defines functions; operators must be of the standard domain")
+    for graph in all_graphs(model.graph):
+        for node in graph.node:
+            if node.domain not in {"", "ai.onnx"}:
+                raise VerifyError(f"{file}: operator {node.domain}.{node.op_type} is not standard")
+            if node.op_type in RANDOM_OPERATORS or node.op_type == "Dropout":
+                raise VerifyError(f"{file}: holds the random operator {node.op_type}")
+        for weights in graph.initializer:
+            if weights.data_location == onnx.TensorProto.EXTERNAL:
+                raise VerifyError(f"{file}: keeps {weights.name} in another file")
+
+
+def _check_values(values: Iterable[onnx.ValueInfoProto], names: Sequence[str], what: str) -> None:
+    values = list(values)
+    found = [value.name for value in values]
+    if found != list(names):
+        raise VerifyError(f"{what} are {', '.join(found)} instead of {', '.join(names)}")
+    for value in values:
+        axes = value.type.tensor_type.shape.dim
+        if not axes or not axes[0].dim_param:
+            raise VerifyError(f"{what}: {value.name} has a fixed first axis; it must be the batch")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,93 @@
+"""The negative evidence lower bound, in nats per row.
+
+-ELBO(x) = E_q(z|x)[-log p(x|z)] + KL(q(z|x) || N(0, I))      (Kingma and Welling 2014, equation 3)
+
+Both terms are sums: the first over the elements of a row, the second over latent dimensions. Only
+rows are averaged. A mean over elements or dimensions would multiply one term by an arbitrary
+factor, and so silently train with another beta. The KL is what makes a VAE generative: without it
+the encoder is free to shrink sigma to zero and scatter the rows' codes anywhere, and a draw from
+the prior then decodes to nothing the decoder has seen.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
+from torch import Tensor
+
+from vaeserve_export.model import Vae, VaeConfig, reparameterise
+
+EVALUATION_BATCH = 512
+
+
+class Terms(NamedTuple):
+    """The terms of the bound and the posterior they belong to, row by row."""
+
+    reconstruction: Tensor
+    """-log p(x|z) in nats, [rows]."""
+    kl: Tensor
+    """KL(q(z|x) || N(0, I)) in nats, [rows]."""
+    mu: Tensor
+    """Posterior means, [rows, latent_dim]."""
+    log_var: Tensor
+    """Logarithms of the posterior variances, [rows, latent_dim]."""
+
+
+def reconstruction_nats(raw: Tensor, x: Tensor, config: VaeConfig) -> Tensor:
+    """-log p(x|z), summed over a row's elements.
+
+    Bernoulli: the cross-entropy -(x log p + (1 - x) log(1 - p)), from logits so that it cannot
+    overflow. Grey levels are taken as probabilities: it is then the mean over binarised pictures.
+    Gaussian with variance v: ((x - mean)^2 / v + log(2 pi v)) / 2, the density with its constant.
+
+    Args:
+        raw: the decoder's raw output [rows, ...]: logits or means.
+        x: the rows themselves, same shape; in [0, 1] if Bernoulli.
+        config: says which likelihood.
+
+    Returns:
+        Nats, [rows].
+    """
+    if config.likelihood == "bernoulli":
+        elements = F.binary_cross_entropy_with_logits(raw, x, reduction="none")
+    else:
+        variance = config.gaussian_variance
+        elements = 0.5 * ((x - raw).square() / variance + math.log(2 * math.pi * variance))
+    return elements.flatten(1).sum(1)
+
+
+def kl_nats(mu: Tensor, log_var: Tensor) -> Tensor:
+    """KL(N(mu, sigma^2) || N(0, I)) = 1/2 sum(mu^2 + sigma^2 - 1 - log sigma^2).
+
+    Kingma and Welling 2014, appendix B.
+
+    Args:
+        mu: [rows, latent_dim].
+        log_var: log sigma^2, [rows, latent_dim].
+
+    Returns:
+        Nats, [rows], never negative but for rounding.
+    """
+    return 0.5 * (mu.square() + log_var.exp() - 1 - log_var).sum(1)
+
+
+def row_terms(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
+    """Both terms with one draw per row.
+
+    Args:
+        vae: the model.
+        x: rows [rows, ...].
+        eps: standard normal noise [rows, latent_dim]; zeros decode the posterior mean.
+    """
+    mu, log_var = vae.encoder(x)
+    raw = vae.decoder.raw(reparameterise(mu, log_var, eps))
+    return Terms(reconstruction_nats(raw, x, vae.config), kl_nats(mu, log_var), mu, log_var)
+
+
+@torch.no_grad()
+def evaluate(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
+    """`row_terms` of many rows without gradients, in batches that fit into memory."""
+    batches = zip(torch.split(x, EVALUATION_BATCH), torch.split(eps, EVALUATION_BATCH), strict=True)
+    parts = [row_terms(vae, rows, noise) for rows, noise in batches]
+    return Terms(*(torch.cat(column) for column in zip(*parts, strict=True)))

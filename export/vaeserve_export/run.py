@@ -1,0 +1,242 @@
+"""The run folder: what a training leaves behind, and what export reads.
+
+    config.json              settings, data, versions
+    metrics.jsonl            one line per epoch
+    checkpoint.safetensors   everything needed to go on (see checkpoint.py)
+    model.safetensors        the best weights          \
+    summary.json             their validation figures   } once training has finished
+    calibration.npz          their score percentiles   /
+
+No file is pickled, and none is ever seen half-written.
+"""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from vaeserve.v1 import bundle
+from vaeserve_export.errors import RunError
+from vaeserve_export.model import Vae, VaeConfig, build
+from vaeserve_export.settings import TrainSettings
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+CHECKPOINT = "checkpoint.safetensors"
+WEIGHTS = "model.safetensors"
+SUMMARY = "summary.json"
+
+_MAY_CHANGE = ("epochs", "threads")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What a run was started with.
+
+    Attributes:
+        settings: of the training.
+        data: specification the data was loaded from.
+        data_sha256: digest of the data.
+        input_shape: shape of one row.
+        is_picture: whether rows are pictures.
+        versions: of Python and PyTorch.
+    """
+
+    settings: TrainSettings
+    data: str
+    data_sha256: str
+    input_shape: tuple[int, ...]
+    is_picture: bool
+    versions: dict[str, str]
+
+    @property
+    def vae(self) -> VaeConfig:
+        """The model's configuration."""
+        settings = self.settings
+        return VaeConfig(
+            model=settings.model,
+            input_shape=self.input_shape,
+            latent_dim=settings.latent_dim,
+            hidden=settings.hidden,
+            likelihood=settings.likelihood,
+            gaussian_variance=settings.gaussian_variance,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Figures of a finished run, measured on its validation rows with the best weights.
+
+    Attributes:
+        epochs: epochs trained when the best weights were reached.
+        epochs_run: epochs trained in all.
+        train_rows: rows trained on.
+        validation_rows: rows measured on.
+        reconstruction_nats: mean reconstruction term, one posterior draw a row.
+        kl_nats: mean KL.
+        negative_elbo_nats: their sum, whatever beta was.
+        active_units: latent dimensions with Var_x(mu) > 0.01.
+        seconds: time spent in training.
+    """
+
+    epochs: int
+    epochs_run: int
+    train_rows: int
+    validation_rows: int
+    reconstruction_nats: float
+    kl_nats: float
+    negative_elbo_nats: float
+    active_units: int
+    seconds: float
+
+
+def open_run(folder: Path, config: RunConfig, *, resume: bool) -> None:
+    """Start a run in a folder, or make sure that the one in it is the same.
+
+    Raises:
+        RunError: the folder is taken, or holds no run to resume, or one of other data or settings.
+    """
+    if resume:
+        _require_same(folder, read_config(folder), config)
+        return
+    if (folder / CONFIG).exists():
+        raise RunError(
+            f"{folder}: already holds a run; continue it with --resume or choose another"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be made: {error.strerror}") from error
+    write_atomic(folder / METRICS, b"")
+    write_atomic(folder / CONFIG, _json(dataclasses.asdict(config)))
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Read config.json.
+
+    Raises:
+        RunError: missing, or not written by `open_run`.
+    """
+    values = _read_json(folder / CONFIG, f"{folder}: holds no run")
+    try:
+        settings = TrainSettings(**values.pop("settings"))
+        shape = tuple(values.pop("input_shape"))
+        return RunConfig(settings=settings, input_shape=shape, **values)
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{folder / CONFIG}: is not of this version: {error}") from error
+
+
+def trim_metrics(folder: Path, epochs: int) -> None:
+    """Drop the lines of epochs after the checkpoint: they will be trained, and written, again."""
+    path = folder / METRICS
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    write_atomic(path, "".join(lines[:epochs]).encode())
+
+
+def append_metrics(folder: Path, record: dict[str, float]) -> None:
+    """Add an epoch's line to metrics.jsonl.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    path = folder / METRICS
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def finish(folder: Path, best: dict[str, Tensor], summary: Summary, calibration: bytes) -> None:
+    """Write what export needs; the summary last, because it marks the run as finished."""
+    write_atomic(folder / WEIGHTS, safetensors.torch.save(best))
+    write_atomic(folder / bundle.CALIBRATION, calibration)
+    write_atomic(folder / SUMMARY, _json(dataclasses.asdict(summary)))
+
+
+def read_summary(folder: Path) -> Summary:
+    """Read summary.json.
+
+    Raises:
+        RunError: the run is not finished.
+    """
+    read_config(folder)
+    values = _read_json(
+        folder / SUMMARY, f"{folder}: training has not finished; continue it with --resume"
+    )
+    return Summary(**values)
+
+
+def read_calibration(folder: Path) -> bytes:
+    """Read calibration.npz as it is.
+
+    Raises:
+        RunError: it is not there.
+    """
+    path = folder / bundle.CALIBRATION
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def load_model(folder: Path) -> Vae:
+    """The model of a finished run: best weights, eval mode, on the CPU.
+
+    Raises:
+        RunError: no run, not finished, or weights that do not fit.
+    """
+    config = read_config(folder)
+    read_summary(folder)
+    vae = build(config.vae, config.settings.seed)
+    try:
+        vae.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise RunError(f"{folder / WEIGHTS}: cannot be loaded: {error}") from error
+    return vae.eval()
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that a crash leaves either the old content or the new.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        with fresh.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _require_same(folder: Path, before: RunConfig, now: RunConfig) -> None:
+    if before.data_sha256 != now.data_sha256:
+        raise RunError(f"{folder}: was started with other data ({before.data}), not {now.data}")
+    for field in dataclasses.fields(TrainSettings):
+        old, new = getattr(before.settings, field.name), getattr(now.settings, field.name)
+        if old != new and field.name not in _MAY_CHANGE:
+            raise RunError(f"{folder}: was started with {field.name} {old}, not {new}")
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2) + "\n").encode()
+
+
+def _read_json(path: Path, missing: str) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise RunError(missing) from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read: {error}") from error
+    return values

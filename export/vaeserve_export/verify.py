@@ -1,0 +1,159 @@
+"""Check a bundle against its own golden rows, without PyTorch, and record what was measured.
+
+    digests     every file is the one that the manifest lists
+    graphs      valid ONNX, deterministic, standard operators only (graph_checks)
+    parity      ONNX Runtime gives PyTorch's outputs, whatever the batch size
+    batch       how much a row's outputs depend on the batch it is in; recorded, 0 is bit-identical
+
+The figures go into the manifest.
+"""
+
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from vaeserve.v1 import bundle, model_pb2
+from vaeserve_export.errors import VerifyError
+from vaeserve_export.graph_checks import check_graph
+
+PROVIDER = "CPUExecutionProvider"
+BATCH_SIZES = (1, 2, 7, 64)
+ABSOLUTE_TOLERANCE = 1e-5
+RELATIVE_TOLERANCE = 1e-4
+
+Floats = npt.NDArray[np.float32]
+_Run = Callable[[Floats], list[Floats]]
+
+
+@dataclass(frozen=True)
+class Verification:
+    """A bundle that passed.
+
+    Attributes:
+        info: its manifest, with the figures.
+        recorded: whether the figures are in the file: not where the folder is read-only.
+    """
+
+    info: model_pb2.ModelInfo
+    recorded: bool
+
+
+def verify(folder: Path) -> Verification:
+    """Verify a bundle, and write the measured figures into its manifest if they are new.
+
+    Args:
+        folder: the version's folder, with model.json in it.
+
+    Raises:
+        VerifyError: a file that is missing, damaged or outside the folder, a graph that must not
+            be served, or outputs that are not PyTorch's.
+    """
+    try:
+        info = bundle.read_manifest(folder)
+        files = bundle.read_files(folder, info)
+    except bundle.BundleError as error:
+        raise VerifyError(str(error)) from error
+    golden = _read_golden(files[bundle.GOLDEN])
+    encode = _session(info.encoder, files)
+    decode = _session(info.decoder, files)
+    expected = [golden["mu"], golden["log_var"]]
+    encoder_parity, encoder_batch = _measure(encode, info.encoder, golden["x"], expected)
+    decoder_parity, decoder_batch = _measure(decode, info.decoder, golden["z"], [golden["x_hat"]])
+
+    measured = model_pb2.Numerics(
+        provider=PROVIDER,
+        rows=len(golden["x"]),
+        parity_mu=encoder_parity[0],
+        parity_log_var=encoder_parity[1],
+        parity_x_hat=decoder_parity[0],
+        batch_difference=max(encoder_batch, decoder_batch),
+        onnxruntime_version=ort.__version__,
+    )
+    return Verification(info, _record(folder, info, measured))
+
+
+def _record(folder: Path, info: model_pb2.ModelInfo, measured: model_pb2.Numerics) -> bool:
+    if info.numerics == measured:
+        return True
+    info.numerics.CopyFrom(measured)
+    try:
+        bundle.write_manifest(folder, info)
+    except OSError:
+        return False
+    return True
+
+
+def _read_golden(content: bytes) -> dict[str, Floats]:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in ("x", "mu", "log_var", "z", "x_hat")}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise VerifyError(f"{bundle.GOLDEN}: cannot be read: {error}") from error
+    for name, array in arrays.items():
+        if array.dtype != np.float32 or array.ndim < 2 or len(array) != len(arrays["x"]):
+            raise VerifyError(f"{bundle.GOLDEN}: {name} is {array.dtype} {list(array.shape)}")
+    if not len(arrays["x"]):
+        raise VerifyError(f"{bundle.GOLDEN}: holds no rows")
+    return arrays
+
+
+def _session(graph: model_pb2.Graph, files: dict[str, bytes]) -> _Run:
+    """Check a graph and load it; on one thread, so that figures do not vary with the machine."""
+    content = files[graph.file]
+    check_graph(content, graph.file, graph.input_name, graph.output_names)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    try:
+        session = ort.InferenceSession(content, options, providers=[PROVIDER])
+    except Exception as error:  # its exceptions share no base class
+        raise VerifyError(f"{graph.file}: ONNX Runtime cannot load it: {error}") from error
+    names = list(graph.output_names)
+    return lambda rows: list(session.run(names, {graph.input_name: rows}))
+
+
+def _measure(
+    run: _Run, graph: model_pb2.Graph, rows: Floats, expected: list[Floats]
+) -> tuple[list[float], float]:
+    """Run the rows in several batch sizes.
+
+    Returns:
+        The largest difference from what is expected, for each output; and the largest difference
+        between a batch size and all rows at once, over all outputs.
+    """
+    whole = _run_in_batches(run, graph, rows, len(rows))
+    parity = [0.0] * len(expected)
+    batch_difference = 0.0
+    for size in (*BATCH_SIZES, len(rows)):
+        outputs = _run_in_batches(run, graph, rows, size)
+        for index, (output, wanted) in enumerate(zip(outputs, expected, strict=True)):
+            what = f"{graph.file}: {graph.output_names[index]}"
+            parity[index] = max(parity[index], _difference(output, wanted, what, size))
+            apart = float(np.abs(output - whole[index]).max())
+            batch_difference = max(batch_difference, apart)
+    return parity, batch_difference
+
+
+def _run_in_batches(run: _Run, graph: model_pb2.Graph, rows: Floats, size: int) -> list[Floats]:
+    try:
+        parts = [run(rows[start : start + size]) for start in range(0, len(rows), size)]
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise VerifyError(f"{graph.file}: cannot run {size} rows: {error}") from error
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]
+
+
+def _difference(output: Floats, wanted: Floats, what: str, size: int) -> float:
+    if output.shape != wanted.shape:
+        raise VerifyError(f"{what} has shape {list(output.shape)}, not {list(wanted.shape)}")
+    difference = np.abs(output - wanted)
+    # Written so that a NaN fails.
+    if not (difference <= ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * np.abs(wanted)).all():
+        raise VerifyError(
+            f"{what} differs from PyTorch's by {difference.max():.2g} in batches of {size}"
+        )
+    return float(difference.max())

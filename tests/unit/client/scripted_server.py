@@ -1,0 +1,273 @@
+"""A real gRPC server on a loopback port that answers by simple arithmetic and fails on request.
+
+Its model is elementwise, so a row's answer does not depend on its neighbours; noise is the
+contract's. It enforces its limits, so a client that does not split gets refused.
+"""
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from vaeserve.v1 import (
+    arrays,
+    model_pb2,
+    model_service_pb2 as models_pb,
+    model_service_pb2_grpc as models_grpc,
+    noise,
+    tensor_pb2,
+    vae_service_pb2 as pb,
+    vae_service_pb2_grpc as vae_grpc,
+)
+
+INPUT_SHAPE = (2, 3)
+LATENT_SHAPE = (4,)
+SPACE = "space-a"
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass
+class Failure:
+    """A status to end one call with."""
+
+    code: grpc.StatusCode
+    reason: str = ""
+    retry_after: float | None = None
+    violations: tuple[tuple[str, str], ...] = ()
+    message: str = "as scripted"
+
+    def status(self) -> Any:
+        """The status with its details, as the server sends it."""
+        details: list[Message] = []
+        if self.reason:
+            details.append(error_details_pb2.ErrorInfo(reason=self.reason, domain="vaeserve"))
+        if self.retry_after is not None:
+            delay = duration_pb2.Duration()
+            delay.FromMicroseconds(int(self.retry_after * 1e6))
+            details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+        if self.violations:
+            request = error_details_pb2.BadRequest()
+            for path, description in self.violations:
+                request.field_violations.add(field=path, description=description)
+            details.append(request)
+        packed = []
+        for detail in details:
+            packed.append(any_pb2.Any())
+            packed[-1].Pack(detail)
+        status = status_pb2.Status(code=self.code.value[0], message=self.message, details=packed)
+        return rpc_status.to_status(status)
+
+
+@dataclass
+class Script(vae_grpc.VaeServiceServicer, models_grpc.ModelServiceServicer):
+    """What the server does, and what it was asked.
+
+    Attributes:
+        failures: ends this many calls of VaeService, in order, before answering again.
+        before: called with each request of VaeService before it is answered.
+        requests: every request so far, in the order of arrival.
+        timeouts: seconds the caller had left at each of them.
+    """
+
+    max_rows: int = 8
+    max_message_bytes: int = 64 << 20
+    version: int = 3
+    levels: bool = True
+    failures: deque[Failure] = field(default_factory=deque)
+    before: Callable[[Any], object] | None = None
+    requests: list[Message] = field(default_factory=list)
+    timeouts: list[float] = field(default_factory=list)
+    address: str = ""
+
+    def sent(self, kind: type[Message]) -> list[Any]:
+        """Requests of one kind."""
+        return [request for request in self.requests if isinstance(request, kind)]
+
+    def ListModels(self, request: models_pb.ListModelsRequest, context: Any) -> Any:  # noqa: N802
+        self._note(request, context)
+        return models_pb.ListModelsResponse(
+            models=[
+                models_pb.ModelState(name="digits", version=self.version, ready=True),
+                models_pb.ModelState(name="faces", problem="encoder.onnx: digest differs"),
+            ]
+        )
+
+    def GetModel(self, request: models_pb.GetModelRequest, context: Any) -> Any:  # noqa: N802
+        self._note(request, context)
+        if request.name != "digits" or request.version not in (0, self.version):
+            _fail(context, Failure(grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND"))
+        model = model_pb2.ModelInfo(
+            name="digits",
+            version=self.version,
+            input_shape=INPUT_SHAPE,
+            latent_shape=LATENT_SHAPE,
+            latent_space_id=SPACE,
+            likelihood=model_pb2.LIKELIHOOD_BERNOULLI,
+            limits=model_pb2.Limits(
+                max_rows=self.max_rows, max_message_bytes=self.max_message_bytes
+            ),
+        )
+        if self.levels:
+            model.preprocessing.scale = 1 / 255
+        return models_pb.GetModelResponse(model=model)
+
+    def Encode(self, request: pb.EncodeRequest, context: Any) -> Any:  # noqa: N802
+        self._begin(request, context)
+        mu, log_var = self._posterior(request.input, context)
+        reply = pb.EncodeResponse(
+            version=self.version,
+            latent_space_id=SPACE,
+            mu=arrays.to_tensor(mu),
+            log_var=arrays.to_tensor(log_var),
+        )
+        if request.draws:
+            drawn = _draws(mu, log_var, request.seed, request.first_row, request.draws)
+            reply.draws.CopyFrom(arrays.to_tensor(drawn))
+            reply.seed = request.seed
+        return self._sized(reply, context)
+
+    def Sample(self, request: pb.SampleRequest, context: Any) -> Any:  # noqa: N802
+        self._begin(request, context)
+        self._check_rows(request.n, context)
+        eps = noise.standard_normal(
+            request.seed,
+            noise.Stream.PRIOR,
+            first_row=request.first_row,
+            rows=request.n,
+            size=LATENT_SHAPE[0],
+        )
+        z = np.float32(request.temperature) * eps[:, 0]
+        reply = pb.SampleResponse(version=self.version, latent_space_id=SPACE, seed=request.seed)
+        reply.x_hat.CopyFrom(_pictures(z, request.x_hat_dtype))
+        if pb.GENERATE_OUTPUT_LATENTS in request.outputs:
+            reply.latents.CopyFrom(arrays.to_tensor(z))
+        return self._sized(reply, context)
+
+    def Decode(self, request: pb.DecodeRequest, context: Any) -> Any:  # noqa: N802
+        self._begin(request, context)
+        if request.latent_space_id not in ("", SPACE):
+            _fail(context, Failure(grpc.StatusCode.FAILED_PRECONDITION, "LATENT_SPACE_MISMATCH"))
+        z = _floats(request.latents)
+        self._check_rows(len(z), context)
+        x_hat = _pictures(z, request.x_hat_dtype)
+        return self._sized(pb.DecodeResponse(version=self.version, x_hat=x_hat), context)
+
+    def Reconstruct(self, request: pb.ReconstructRequest, context: Any) -> Any:  # noqa: N802
+        self._begin(request, context)
+        z, log_var = self._posterior(request.input, context)
+        if request.draw:
+            z = _draws(z, log_var, request.seed, request.first_row, 1)[:, 0]
+        x_hat = _pictures(z, request.x_hat_dtype)
+        return self._sized(pb.ReconstructResponse(version=self.version, x_hat=x_hat), context)
+
+    def Interpolate(self, request: pb.InterpolateRequest, context: Any) -> Any:  # noqa: N802
+        self._begin(request, context)
+        start, end = _floats(request.start), _floats(request.end)
+        self._check_rows(len(start) * request.steps, context)
+        if request.space != pb.INTERPOLATION_SPACE_LATENT:
+            start, end = (_encode(end_)[0] for end_ in (start, end))
+        t = np.linspace(0, 1, request.steps, dtype=np.float32)[:, np.newaxis]
+        z = (1 - t) * start[:, np.newaxis] + t * end[:, np.newaxis]
+        reply = pb.InterpolateResponse(version=self.version, latent_space_id=SPACE)
+        reply.x_hat.CopyFrom(_pictures(z, request.x_hat_dtype))
+        if pb.GENERATE_OUTPUT_LATENTS in request.outputs:
+            reply.latents.CopyFrom(arrays.to_tensor(z))
+        return self._sized(reply, context)
+
+    def _note(self, request: Message, context: Any) -> None:
+        self.requests.append(request)
+        self.timeouts.append(context.time_remaining())
+
+    def _begin(self, request: Message, context: Any) -> None:
+        self._note(request, context)
+        if self.before:
+            self.before(request)
+        if self.failures:
+            _fail(context, self.failures.popleft())
+        if request.ByteSize() > self.max_message_bytes:
+            _fail(context, Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"))
+
+    def _posterior(self, tensor: tensor_pb2.Tensor, context: Any) -> tuple[Floats, Floats]:
+        self._check_rows(tensor.shape[0], context)
+        return _encode(_floats(tensor))
+
+    def _check_rows(self, rows: int, context: Any) -> None:
+        if rows > self.max_rows:
+            _fail(context, Failure(grpc.StatusCode.OUT_OF_RANGE, "TOO_MANY_ROWS"))
+
+    def _sized(self, reply: Message, context: Any) -> Message:
+        if reply.ByteSize() > self.max_message_bytes:
+            _fail(context, Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"))
+        return reply
+
+
+@contextmanager
+def serving(script: Script) -> Iterator[Script]:
+    """Run the server while the block lasts; `script.address` says where."""
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    vae_grpc.add_VaeServiceServicer_to_server(script, server)
+    models_grpc.add_ModelServiceServicer_to_server(script, server)
+    script.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield script
+    finally:
+        stopped: threading.Event = server.stop(None)
+        stopped.wait()
+
+
+def pictures(rows: int, seed: int = 0) -> Floats:
+    """Random input rows in [0, 1)."""
+    return np.random.default_rng(seed).random((rows, *INPUT_SHAPE), np.float32)
+
+
+def _fail(context: Any, failure: Failure) -> NoReturn:
+    context.abort_with_status(failure.status())
+    raise AssertionError("abort raises")
+
+
+def _floats(tensor: tensor_pb2.Tensor) -> Floats:
+    array = arrays.from_tensor(tensor)
+    scale = np.float32(1 / 255) if array.dtype == np.uint8 else np.float32(1)
+    return array.astype(np.float32) * scale
+
+
+def _encode(x: Floats) -> tuple[Floats, Floats]:
+    flat = x.reshape(len(x), -1)[:, : LATENT_SHAPE[0]]
+    return flat * np.float32(2), flat - np.float32(1)
+
+
+def _draws(mu: Floats, log_var: Floats, seed: int, first_row: int, draws: int) -> Floats:
+    eps = noise.standard_normal(
+        seed,
+        noise.Stream.POSTERIOR,
+        first_row=first_row,
+        rows=len(mu),
+        size=LATENT_SHAPE[0],
+        draws=draws,
+    )
+    return noise.reparameterise(mu[:, None], log_var[:, None], eps)
+
+
+def _pictures(z: Floats, dtype: int) -> tensor_pb2.Tensor:
+    """Latents repeated over the picture, squashed into 0..1."""
+    lead = z.shape[:-1]
+    x_hat = np.resize(z.reshape(-1, z.shape[-1]).T, (math.prod(INPUT_SHAPE), math.prod(lead))).T
+    x_hat = np.clip(x_hat * np.float32(0.25) + np.float32(0.5), 0, 1)
+    x_hat = x_hat.reshape(*lead, *INPUT_SHAPE)
+    if dtype == tensor_pb2.DATA_TYPE_UINT8:
+        x_hat = np.rint(x_hat * 255).astype(np.uint8)
+    return arrays.to_tensor(x_hat)

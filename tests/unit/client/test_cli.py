@@ -1,0 +1,209 @@
+"""The root command: lazy loading, missing requirements, files in and out."""
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+import grpc
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from unit.client.scripted_server import Failure, Script, pictures
+from vaeserve import Client, _cli
+
+LEVELS = np.rint(pictures(1)[0] * 255).astype(np.uint8)
+
+
+def vaeserve(*arguments: object) -> Result:
+    return CliRunner().invoke(_cli.main, [str(argument) for argument in arguments])
+
+
+def ran(*arguments: object) -> str:
+    result = vaeserve(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_help_lists_every_command_and_imports_none() -> None:
+    code = (
+        "import sys\nfrom vaeserve._cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print('LOADED', [m for m in sys.modules"
+        " if m.startswith(('vaeserve_', 'vaeserve._commands', 'PIL', 'torch'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for name, entry in _cli._COMMANDS.items():
+        assert f"  {name} " in done.stdout
+        assert entry.summary in done.stdout
+    assert "LOADED []" in done.stdout
+
+
+def test_version() -> None:
+    assert ran("--version").startswith("vaeserve, version ")
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    result = vaeserve("nonsense")
+    assert result.exit_code == 2
+    assert "No such command" in result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("loadtest", "[loadtest] extra"), ("serve", "[server] or [gpu] extra")],
+)
+def test_a_missing_requirement_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch, command: str, words: str
+) -> None:
+    def missing(name: str) -> object:
+        raise ModuleNotFoundError("No module named 'x'", name="x")
+
+    monkeypatch.setattr(_cli, "import_module", missing)
+    result = vaeserve(command, "--help")
+    assert result.exit_code == 1
+    assert words in result.output
+    assert len(result.output.splitlines()) == 1
+
+
+def test_a_requirement_missing_while_running_names_the_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @click.command()
+    def train() -> None:
+        import_module("no_such_package")
+
+    monkeypatch.setattr(_cli, "import_module", lambda _: type("M", (), {"train": train}))
+    result = vaeserve("train")
+    assert result.output == (
+        "Error: vaeserve train needs the [train] extra: pip install 'vaeserve[train]'\n"
+    )
+
+
+def test_a_missing_module_of_ours_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_cli._COMMANDS, "train", _cli._Entry("vaeserve_no:x", ("train",), ""))
+    assert isinstance(vaeserve("train").exception, ModuleNotFoundError)
+
+
+def test_models(script: Script) -> None:
+    table = ran("models", script.address).splitlines()
+    assert table == [
+        "MODEL   VERSION  READY  PROBLEM",
+        "digits        3  yes",
+        "faces         -  no     encoder.onnx: digest differs",
+    ]
+    first, second = json.loads(ran("models", script.address, "--json"))
+    assert first == {"name": "digits", "version": 3, "ready": True, "problem": ""}
+    assert second["ready"] is False
+
+
+def test_errors_are_one_line_and_status_1(script: Script, tmp_path: Path) -> None:
+    script.failures.append(Failure(grpc.StatusCode.INTERNAL, "INTERNAL"))
+    result = vaeserve("sample", script.address, "--model", "digits", "-o", tmp_path / "x.npy")
+    assert (result.exit_code, result.output) == (1, "Error: INTERNAL: as scripted\n")
+
+
+def test_encode_decode_through_files(script: Script, tmp_path: Path) -> None:
+    x = pictures(3)
+    np.save(tmp_path / "x.npy", x)
+    call = (script.address, "--model", "digits", "-o")
+    ran("encode", *call, tmp_path / "q.npz", tmp_path / "x.npy", "--draws", 2, "--seed", 5)
+    with np.load(tmp_path / "q.npz") as q:
+        assert q["draws"].shape == (3, 2, 4)
+        assert q["seed"] == 5
+    ran("decode", *call, tmp_path / "y.npz", tmp_path / "q.npz")
+    with Client(script.address) as client, np.load(tmp_path / "y.npz") as y:
+        np.testing.assert_array_equal(y["x_hat"], client.model("digits").reconstruct(x))
+
+
+def test_latents_of_another_model_are_refused(script: Script, tmp_path: Path) -> None:
+    np.savez(tmp_path / "q.npz", mu=np.zeros((1, 4), np.float32), latent_space_id="space-b")
+    call = (script.address, "--model", "digits", "-o", tmp_path / "y.npy")
+    result = vaeserve("decode", *call, tmp_path / "q.npz")
+    assert result.exit_code == 1
+    assert "LATENT_SPACE_MISMATCH" in result.output
+
+
+def test_sample_draws_a_tidy_grid(script: Script, tmp_path: Path) -> None:
+    call = (script.address, "--model", "digits", "--seed", 7, "-o")
+    ran("sample", *call, tmp_path / "grid.png", "-n", 5)
+    ran("sample", *call, tmp_path / "x.npz", "-n", 5)
+    with Client(script.address) as client:
+        expected = client.model("digits").sample(5, seed=7, dtype=np.uint8)
+    with Image.open(tmp_path / "grid.png") as grid:
+        pixels = np.asarray(grid)
+    assert pixels.shape == (2 * 2 + 2, 3 * 3 + 2 * 2)
+    np.testing.assert_array_equal(pixels[:2, :3], expected[0])
+    np.testing.assert_array_equal(pixels[4:, 5:8], expected[4])
+    assert (pixels[2:4] == 255).all()
+    with np.load(tmp_path / "x.npz") as saved:
+        assert (saved["seed"], saved["latents"].shape) == (7, (5, 4))
+        assert saved["x_hat"].dtype == np.float32
+
+
+def test_sample_tells_the_seed_it_chose(script: Script, tmp_path: Path) -> None:
+    call = (script.address, "--model", "digits", "-o", tmp_path / "x.npz")
+    chosen = ran("sample", *call, "-n", 1)
+    with np.load(tmp_path / "x.npz") as saved:
+        assert chosen == f"seed {saved['seed']}\n"
+
+
+def test_pictures_come_from_png(script: Script, tmp_path: Path) -> None:
+    Image.fromarray(LEVELS).save(tmp_path / "x.png")
+    call = (script.address, "--model", "digits", "-o")
+    ran("reconstruct", *call, tmp_path / "y.png", tmp_path / "x.png")
+    with Client(script.address) as client, Image.open(tmp_path / "y.png") as y:
+        expected = client.model("digits").reconstruct(LEVELS, dtype=np.uint8)
+        np.testing.assert_array_equal(np.asarray(y), expected[0])
+    ran("interpolate", *call, tmp_path / "walk.png", *[tmp_path / "x.png"] * 2, "--steps", 4)
+    with Image.open(tmp_path / "walk.png") as walk:
+        assert walk.size == (4 * 3 + 3 * 2, 2)
+    ran("encode", *call, tmp_path / "q.npz", tmp_path / "x.png")
+    ran("interpolate", *call, tmp_path / "walk.npz", *[tmp_path / "q.npz"] * 2)
+    with np.load(tmp_path / "walk.npz") as saved:
+        assert saved["x_hat"].shape == (1, 8, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (Image.new("L", (4, 2)), "is 4x2 L; 'digits' takes 3x2 L"),
+        (Image.new("RGB", (3, 2)), "is 3x2 RGB; 'digits' takes 3x2 L"),
+    ],
+)
+def test_a_png_that_does_not_fit(
+    script: Script, tmp_path: Path, picture: Image.Image, message: str
+) -> None:
+    picture.save(tmp_path / "x.png")
+    call = (script.address, "--model", "digits", "-o", tmp_path / "y.png")
+    result = vaeserve("reconstruct", *call, tmp_path / "x.png")
+    assert result.exit_code == 1
+    assert message in result.output
+
+
+def test_a_file_that_is_none(script: Script, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"no picture")
+    (tmp_path / "x.npy").write_bytes(b"no array")
+    np.savez(tmp_path / "x.npz", a=np.zeros(1), b=np.zeros(1))
+    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 no archive")
+    call = (script.address, "--model", "digits", "-o", tmp_path / "y.npy")
+    for name, message in (
+        ("x.png", "no picture"),
+        ("x.npy", "no .npy"),
+        ("x.npz", "holds a, b"),
+        ("bad.npz", "no .npy"),
+    ):
+        result = vaeserve("reconstruct", *call, tmp_path / name)
+        assert result.exit_code == 1
+        assert message in result.output
+
+
+def test_a_wrong_suffix_is_refused_before_the_call(script: Script, tmp_path: Path) -> None:
+    result = vaeserve("sample", script.address, "--model", "digits", "-o", tmp_path / "x.jpg")
+    assert result.exit_code == 2
+    assert ".png, .npy, .npz" in result.output
+    assert script.requests == []

@@ -1,0 +1,108 @@
+"""What is accepted as pictures and latents, and how refusals are worded."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vaeserve import InvalidInput, Latents, Limits, ModelInfo, Preprocessing, _inputs
+from vaeserve.v1 import model_pb2, tensor_pb2, vae_service_pb2 as pb
+
+
+def info(*, levels: bool = True) -> ModelInfo:
+    return ModelInfo(
+        name="digits",
+        version=1,
+        input_shape=(2, 3),
+        latent_shape=(4,),
+        latent_space_id="space-a",
+        likelihood="bernoulli",
+        gaussian_variance=0,
+        preprocessing=Preprocessing(1 / 255, 0) if levels else None,
+        limits=Limits(8, 1 << 20),
+        manifest=model_pb2.ModelInfo(),
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.bool_])
+def test_floats_and_bools_become_float32(dtype: Any) -> None:
+    assert _inputs.pictures(np.ones((5, 2, 3), dtype), info()).dtype == np.float32
+
+
+def test_float32_and_uint8_are_not_copied() -> None:
+    for dtype in (np.float32, np.uint8):
+        x = np.ones((5, 2, 3), dtype)
+        assert np.shares_memory(_inputs.pictures(x, info()), x)
+
+
+def test_lists_are_arrays() -> None:
+    assert _inputs.pictures([[[0.0] * 3] * 2], info()).shape == (1, 2, 3)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint16, np.complex64, np.str_, object])
+def test_other_dtypes_say_what_to_pass(dtype: Any) -> None:
+    with pytest.raises(ValueError, match=r"uint8 levels 0\.\.255, or floats"):
+        _inputs.pictures(np.zeros((1, 2, 3)).astype(dtype), info())
+
+
+def test_levels_need_a_model_of_pictures() -> None:
+    with pytest.raises(InvalidInput, match="no pictures"):
+        _inputs.pictures(np.zeros((1, 2, 3), np.uint8), info(levels=False))
+    with pytest.raises(InvalidInput, match="no pictures"):
+        _inputs.picture_type(np.uint8, info(levels=False))
+
+
+def test_picture_type() -> None:
+    assert _inputs.picture_type(np.float32, info()) == tensor_pb2.DATA_TYPE_FLOAT32
+    assert _inputs.picture_type("uint8", info()) == tensor_pb2.DATA_TYPE_UINT8
+    with pytest.raises(InvalidInput, match="float64"):
+        _inputs.picture_type(np.float64, info())
+
+
+def test_a_wrong_shape_names_both() -> None:
+    with pytest.raises(InvalidInput, match=r"input rows of shape \[rows, 2, 3\], got \[5, 3, 2\]"):
+        _inputs.pictures(np.zeros((5, 3, 2)), info())
+    with pytest.raises(InvalidInput, match=r"latent rows of shape \[rows, 4\], got \[5\]"):
+        _inputs.latents(np.zeros(5), info())
+    with pytest.raises(InvalidInput, match="no rows"):
+        _inputs.pictures(np.zeros((0, 2, 3)), info())
+
+
+def test_plain_latents_among_pictures_get_a_hint() -> None:
+    with pytest.raises(InvalidInput, match=r"wrap them in vaeserve\.Latents"):
+        _inputs.ends(np.zeros((5, 4)), np.zeros((5, 4)), info())
+
+
+def test_latents_keep_their_id() -> None:
+    assert _inputs.latents(Latents(np.zeros(4), "space-b"), info()).latent_space_id == "space-b"
+    assert _inputs.latents(np.zeros(4), info()).latent_space_id == ""
+    with pytest.raises(InvalidInput, match="pass floats"):
+        _inputs.latents(np.zeros(4, int), info())
+
+
+def test_ends_of_a_path() -> None:
+    x, z = np.zeros((2, 3)), Latents(np.zeros((5, 4)), "space-a")
+    assert (_inputs.ends(x, x, info()).space, _inputs.ends(x, x, info()).single) == (
+        pb.INTERPOLATION_SPACE_INPUT,
+        True,
+    )
+    ends = _inputs.ends(z, Latents(np.ones((5, 4))), info())
+    assert (ends.space, ends.latent_space_id, ends.single) == (
+        pb.INTERPOLATION_SPACE_LATENT,
+        "space-a",
+        False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        (np.zeros((1, 2, 3)), Latents(np.zeros((1, 4))), "two of a kind"),
+        (np.zeros((1, 2, 3)), np.zeros((2, 2, 3)), "one shape"),
+        (np.zeros((1, 2, 3)), np.zeros((2, 3)), "one shape"),
+        (Latents(np.zeros(4), "a"), Latents(np.zeros(4), "b"), "two different models"),
+    ],
+)
+def test_ends_that_do_not_pair(start: Any, end: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        _inputs.ends(start, end, info())

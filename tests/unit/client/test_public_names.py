@@ -1,0 +1,37 @@
+"""What `import vaeserve` offers, and what it costs."""
+
+import inspect
+import subprocess
+import sys
+
+import vaeserve
+from vaeserve import AsyncClient, AsyncModel, Client, Model
+
+
+def test_all_is_complete() -> None:
+    public = {
+        name
+        for name, value in vars(vaeserve).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert set(vaeserve.__all__) == public | {"__version__"}
+    assert len(vaeserve.__all__) == len(set(vaeserve.__all__))
+
+
+def test_twins_have_the_same_methods_and_arguments() -> None:
+    for blocking, awaiting in ((Client, AsyncClient), (Model, AsyncModel)):
+        names = {name for name in vars(blocking) if not name.startswith("_")} - {"close"}
+        assert names == {name for name in vars(awaiting) if not name.startswith("_")} - {"aclose"}
+        for name in names - {"info"}:
+            ours = inspect.signature(getattr(blocking, name))
+            theirs = inspect.signature(getattr(awaiting, name))
+            assert ours.parameters == theirs.parameters
+
+
+def test_import_is_cheap() -> None:
+    code = (
+        "import sys, vaeserve; heavy = {'click', 'PIL', 'torch', 'onnx', 'onnxruntime', 'hdrh'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,124 @@
+"""Latents, Posterior and Generated as arrays."""
+
+import copy
+import dataclasses
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vaeserve import Generated, InvalidInput, Latents, Posterior
+
+
+def latents(rows: int = 3) -> Latents:
+    return Latents(np.arange(rows * 4, dtype=np.float32).reshape(rows, 4), "space-a")
+
+
+def posterior(rows: int = 3) -> Posterior:
+    return Posterior(latents(rows), latents(rows), None, None, first_row=0, version=1)
+
+
+def generated(**changes: Any) -> Generated:
+    pictures = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
+    plain = Generated(pictures, latents(4), 7, "space-a", 3)
+    return dataclasses.replace(plain, **changes)
+
+
+@pytest.mark.parametrize(
+    "derive",
+    [
+        lambda z: z[0],
+        lambda z: z[1:, ::2],
+        lambda z: z + 0.5 * np.ones(4, np.float32),
+        lambda z: np.ones(4, np.float32) - z,
+        lambda z: z @ np.eye(4, dtype=np.float32),
+        lambda z: z.mean(axis=0),
+        lambda z: z.reshape(-1, 2),
+        lambda z: np.repeat(z, 2, axis=0),
+        lambda z: z.copy(),
+        copy.deepcopy,
+        lambda z: pickle.loads(pickle.dumps(z)),  # noqa: S301  our own bytes
+    ],
+)
+def test_what_numpy_derives_keeps_the_id(derive: Any) -> None:
+    derived = derive(latents())
+    assert isinstance(derived, Latents)
+    assert derived.latent_space_id == "space-a"
+
+
+def test_latents_are_float32_and_unknown_by_default() -> None:
+    z = Latents([[1, 2, 3]])
+    assert (z.dtype.name, z.latent_space_id) == ("float32", "")
+    assert z.base is not None
+    assert type(np.asarray(z)) is np.ndarray
+
+
+def test_wrapping_does_not_mark_the_source() -> None:
+    z = latents()
+    other = Latents(z, "space-b")
+    assert (z.latent_space_id, other.latent_space_id) == ("space-a", "space-b")
+    assert np.shares_memory(z, other)
+
+
+def test_posterior_draws() -> None:
+    q = posterior()
+    assert q.sample(seed=1).shape == (3, 4)
+    assert q.sample(5, seed=1).shape == (3, 5, 4)
+    assert q.sample(seed=1).latent_space_id == "space-a"
+    np.testing.assert_array_equal(q.sample(seed=1), q.sample(seed=1))
+    np.testing.assert_array_equal(q.sample(2, seed=1)[:, 1], q.sample(5, seed=1)[:, 1])
+    assert not np.array_equal(q.sample(), q.sample())
+
+
+def test_posterior_draws_belong_to_absolute_rows() -> None:
+    q = posterior()
+    last = Posterior(Latents(q.mu[1:]), Latents(q.log_var[1:]), None, None, first_row=1, version=1)
+    np.testing.assert_array_equal(last.sample(seed=9), q.sample(seed=9)[1:])
+
+
+@pytest.mark.parametrize(("n", "seed"), [(0, 1), (-1, 1), (1, -1), (1, 2**64)])
+def test_posterior_refuses(n: int, seed: int) -> None:
+    with pytest.raises(InvalidInput):
+        posterior().sample(n, seed=seed)
+
+
+def test_posterior_is_immutable() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        posterior().version = 2  # type: ignore[misc]
+
+
+def test_generated_behaves_as_its_pictures() -> None:
+    drawn = generated()
+    assert (len(drawn), drawn.shape, drawn.dtype.name) == (4, (4, 2, 3), "float32")
+    np.testing.assert_array_equal(drawn[1:3], drawn.pictures[1:3])
+    np.testing.assert_array_equal(drawn[..., 0], drawn.pictures[..., 0])
+    np.testing.assert_array_equal(list(drawn), drawn.pictures)
+    np.testing.assert_array_equal(np.mean(drawn, axis=0), drawn.pictures.mean(axis=0))
+    np.testing.assert_array_equal(drawn - drawn.pictures, np.zeros(drawn.shape))
+
+
+def test_generated_converts_as_numpy_asks() -> None:
+    drawn = generated()
+    assert np.asarray(drawn) is not None
+    assert np.shares_memory(np.asarray(drawn), drawn.pictures)
+    assert not np.shares_memory(np.array(drawn), drawn.pictures)
+    assert np.asarray(drawn, np.float64).dtype == np.float64
+    with pytest.raises(ValueError, match="copy"):
+        np.array(drawn, np.float64, copy=False)
+
+
+def test_generated_is_immutable() -> None:
+    drawn = generated()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        drawn.seed = 1  # type: ignore[misc]
+    with pytest.raises(ValueError, match="read-only"):
+        drawn.pictures[0] = 0
+    with pytest.raises(TypeError):
+        drawn[0] = 0  # type: ignore[index]
+    np.array(drawn)[0] = 0
+
+
+def test_generated_tells_what_it_is() -> None:
+    assert repr(generated()) == "<Generated float32[4, 2, 3], seed=7, version 3>"
+    assert repr(generated(seed=None)) == "<Generated float32[4, 2, 3], version 3>"

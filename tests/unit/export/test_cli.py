@@ -1,0 +1,151 @@
+"""The commands: what they print, and that importing them is light."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+
+from vaeserve_export import cli, progress
+from vaeserve_export.settings import TrainSettings
+from vaeserve_export.train import EpochRecord
+
+Run = Callable[..., Result]
+
+FAST = ("--hidden", 16, "--latent-dim", 3)
+
+
+def record(epoch: int) -> EpochRecord:
+    return EpochRecord(
+        epoch=epoch,
+        step=epoch,
+        train_reconstruction_nats=0,
+        train_kl_nats=0,
+        train_negative_elbo_nats=0,
+        train_loss=0,
+        beta_now=1,
+        validation_reconstruction_nats=20,
+        validation_kl_nats=4,
+        validation_negative_elbo_nats=24,
+        validation_loss=24,
+        active_units=3,
+        seconds=1.5,
+    )
+
+
+def test_importing_the_commands_is_light() -> None:
+    program = (
+        "import sys, vaeserve_export.cli;"
+        "print([m for m in ('torch', 'onnx', 'onnxruntime', 'numpy', 'grpc') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert result.stdout == "[]\n"
+
+
+def test_train_export_verify(tmp_path: Path, run_command: Run) -> None:
+    run, repository = tmp_path / "run", tmp_path / "repository"
+    trained = run_command("train", "--data", "digits", "--epochs", 20, *FAST, "--out", run)
+    assert trained.exit_code == 0
+    lines = trained.stdout.splitlines()
+    assert len(lines) == 12  # the first epoch, every second, and the result
+    assert lines[0].startswith("epoch 1/20  -ELBO ")
+    assert lines[-1].startswith(f"{run}: best of 20 epochs is ")
+
+    exported = run_command("export", run, "--repository", repository, "--name", "digits")
+    assert exported.stdout == f"{repository / 'digits' / '1'}\n"
+
+    verified = run_command("verify", repository / "digits" / "1")
+    assert "parity x_hat" in verified.stdout
+    assert "figures recorded" in verified.stdout
+
+
+def test_json(tmp_path: Path, folder: Path, run_command: Run) -> None:
+    arguments = ("--data", "digits", "--epochs", 2, *FAST, "--out", tmp_path / "run", "--json")
+    trained = run_command("train", *arguments)
+    assert json.loads(trained.stdout)["epochs_run"] == 2
+    assert trained.stderr.startswith("epoch 1/2")
+
+    verified = run_command("verify", folder, "--json")
+    assert json.loads(verified.stdout)["numerics"]["rows"] == "256"
+
+
+def test_resume(tmp_path: Path, run_command: Run, refused: Callable[..., str]) -> None:
+    arguments = ("--data", "digits", "--epochs", 1, *FAST, "--out", tmp_path / "run")
+    assert run_command("train", *arguments).exit_code == 0
+    assert "already holds a run; continue it with --resume" in refused("train", *arguments)
+    assert run_command("train", *arguments, "--resume").exit_code == 0
+
+
+def test_defaults_are_those_of_the_settings() -> None:
+    options = {option.name: option.default for option in cli.train.params}
+    for name, default in dataclasses.asdict(TrainSettings()).items():
+        assert options[name] == default, name
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.zeros((0, 4))}, "is empty"),
+        ({"x": np.full((4, 4), np.nan)}, "holds NaN or infinite values"),
+        ({"x": np.full((4, 4), -1.0)}, "use likelihood gaussian"),
+        ({"x": np.zeros((1, 4))}, "1 row is too few"),
+    ],
+)
+def test_bad_data_is_one_line(
+    tmp_path: Path,
+    refused: Callable[..., str],
+    arrays: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]],
+    message: str,
+) -> None:
+    np.savez(tmp_path / "a.npz", allow_pickle=False, **arrays)
+    line = refused("train", "--data", f"npz:{tmp_path / 'a.npz'}", "--out", tmp_path / "run")
+    assert line.startswith("Error: ")
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_settings_are_one_line(tmp_path: Path, refused: Callable[..., str]) -> None:
+    line = refused("train", "--data", "digits", "--out", tmp_path / "run", "--epochs", 0)
+    assert line == "Error: epochs must be at least 1"
+
+
+def test_missing_onnx_runtime_names_the_extra(
+    folder: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "vaeserve_export.verify", raising=False)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "needs the [server] or [gpu] extra: pip install 'vaeserve[server]'" in refused(
+        "verify", folder
+    )
+
+
+def test_bar_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with progress.show(4, 100, to_stderr=False) as listener:
+        for epoch in (2, 3, 4):  # a resumed run
+            for rows_done in (64, 100):
+                listener.batch(epoch, rows_done)
+            listener.epoch(record(epoch))
+    shown = capsys.readouterr().out
+    assert "epoch 4/4" in shown
+    assert "100%" in shown
+    assert "-ELBO 24.00 = reconstruction 20.00 + KL 4.00" in shown
+
+
+@pytest.mark.parametrize(("epochs", "lines"), [(1, 1), (5, 5), (25, 13), (200, 11)])
+def test_about_ten_lines_elsewhere(
+    capsys: pytest.CaptureFixture[str], epochs: int, lines: int
+) -> None:
+    with progress.show(epochs, 100, to_stderr=False) as listener:
+        for epoch in range(1, epochs + 1):
+            listener.epoch(record(epoch))
+    assert len(capsys.readouterr().out.splitlines()) == lines

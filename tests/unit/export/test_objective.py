@@ -1,0 +1,149 @@
+"""The terms of the bound against torch.distributions, and against the usual mistakes."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from torch import Tensor
+from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
+
+from vaeserve_export.model import LOG_VAR_MAX, LOG_VAR_MIN, Vae, VaeConfig, build
+from vaeserve_export.objective import evaluate, kl_nats, reconstruction_nats, row_terms
+
+
+def log_prob(elements: Distribution, x: Tensor) -> Tensor:
+    """Of whole rows [2, 3, 4]."""
+    nats: Tensor = Independent(elements, 3).log_prob(x)  # type: ignore[no-untyped-call]
+    return nats
+
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def config(likelihood: str = "bernoulli", variance: float = 0.1) -> VaeConfig:
+    return VaeConfig(
+        model="mlp",
+        input_shape=(2, 3, 4),
+        latent_dim=7,
+        hidden=11,
+        likelihood=likelihood,
+        gaussian_variance=variance,
+    )
+
+
+def rows(count: int, seed: int = 0) -> tuple[Vae, Tensor, Tensor]:
+    """A model, rows for it, and their noise."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(count, 2, 3, 4, generator=generator)
+    return build(config(), seed), x, torch.randn(count, 7, generator=generator)
+
+
+@settings(deadline=None)  # the first call of a PyTorch function is slow
+@given(seed=SEEDS, scale=st.floats(0.01, 30.0))
+def test_bernoulli_is_that_of_torch(seed: int, scale: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(5, 2, 3, 4, generator=generator)
+    x = torch.rand(5, 2, 3, 4, generator=generator)
+
+    nats = reconstruction_nats(logits, x, config())
+
+    expected = -log_prob(Bernoulli(logits=logits, validate_args=False), x)
+    torch.testing.assert_close(nats, expected, rtol=1e-5, atol=0)
+
+
+@settings(deadline=None)
+@given(seed=SEEDS, variance=st.floats(1e-3, 1e3))
+def test_gaussian_is_that_of_torch_with_its_constant(seed: int, variance: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    mean, x = torch.randn(2, 5, 2, 3, 4, generator=generator).double()
+
+    nats = reconstruction_nats(mean, x, config("gaussian", variance))
+
+    expected = -log_prob(Normal(mean, variance**0.5), x)
+    torch.testing.assert_close(nats, expected, rtol=1e-5, atol=1e-9)
+
+
+@settings(deadline=None)
+@given(seed=SEEDS, spread=st.floats(0.1, 3.0))
+def test_kl_is_that_of_torch(seed: int, spread: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    mu, log_var = spread * torch.randn(2, 5, 7, generator=generator)
+
+    nats = kl_nats(mu, log_var)
+
+    posterior = Normal(mu, (0.5 * log_var).exp())
+    expected = kl_divergence(posterior, Normal(0.0, 1.0)).sum(1)
+    torch.testing.assert_close(nats, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_bernoulli_takes_saturated_logits() -> None:
+    logits = torch.tensor([[200.0, -200.0]])
+    nats = reconstruction_nats(logits, torch.tensor([[0.0, 0.0]]), config())
+    assert nats.tolist() == [200.0]
+
+
+def test_kl_of_the_prior_is_nothing() -> None:
+    assert kl_nats(torch.zeros(3, 7), torch.zeros(3, 7)).tolist() == [0.0] * 3
+
+
+def test_terms_are_sums_over_elements_and_dimensions() -> None:
+    """Doubling a row or its latents doubles the term; a mean would leave it as it was."""
+    logits, x = torch.full((1, 8), 0.3), torch.full((1, 8), 0.5)
+    mu, log_var = torch.full((1, 4), 0.7), torch.full((1, 4), -1.0)
+
+    def doubled(value: Tensor) -> Tensor:
+        return torch.cat([value, value], dim=1)
+
+    once = reconstruction_nats(logits, x, config())
+    twice = reconstruction_nats(doubled(logits), doubled(x), config())
+    torch.testing.assert_close(twice, 2 * once)
+    torch.testing.assert_close(kl_nats(doubled(mu), doubled(log_var)), 2 * kl_nats(mu, log_var))
+
+
+def test_kl_gradient_pulls_towards_the_prior() -> None:
+    """d KL / d mu = mu; d KL / d log_var = (sigma^2 - 1) / 2."""
+    mu = torch.tensor([[-2.0, 0.0, 3.0]], requires_grad=True)
+    log_var = torch.tensor([[-1.0, 0.0, 1.0]], requires_grad=True)
+
+    kl_nats(mu, log_var).sum().backward()  # type: ignore[no-untyped-call]
+
+    assert mu.grad is not None
+    assert log_var.grad is not None
+    torch.testing.assert_close(mu.grad, mu.detach())
+    torch.testing.assert_close(log_var.grad, (log_var.detach().exp() - 1) / 2)
+
+
+@pytest.mark.parametrize("log_var", [LOG_VAR_MIN, LOG_VAR_MAX])
+def test_gradients_are_finite_at_the_ends_of_log_var(log_var: float) -> None:
+    value = torch.full((1, 3), log_var, requires_grad=True)
+    kl_nats(torch.zeros(1, 3), value).sum().backward()  # type: ignore[no-untyped-call]
+    assert value.grad is not None
+    assert torch.isfinite(value.grad).all()
+
+
+def test_a_rows_nats_do_not_depend_on_the_batch() -> None:
+    vae, x, eps = rows(9)
+    together = row_terms(vae, x, eps)
+    for row in range(9):
+        alone = row_terms(vae, x[row : row + 1], eps[row : row + 1])
+        torch.testing.assert_close(alone.kl[0], together.kl[row], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            alone.reconstruction[0], together.reconstruction[row], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_evaluate_covers_every_row_once() -> None:
+    vae, x, eps = rows(1100)
+    terms = evaluate(vae, x, eps)
+    assert [len(column) for column in terms] == [1100] * 4
+    whole = row_terms(vae, x, eps)
+    torch.testing.assert_close(terms.kl, whole.kl, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(terms.mu, whole.mu, rtol=1e-5, atol=1e-6)
+    assert not terms.mu.requires_grad
+
+
+def test_zero_noise_decodes_the_mean() -> None:
+    vae, x, _ = rows(4)
+    terms = row_terms(vae, x, torch.zeros(4, 7))
+    expected = reconstruction_nats(vae.decoder.raw(terms.mu), x, vae.config)
+    np.testing.assert_array_equal(terms.reconstruction.detach(), expected.detach())

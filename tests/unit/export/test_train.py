@@ -1,0 +1,357 @@
+"""Training learns, stops, resumes bit for bit, and says in one line why it cannot go on."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from vaeserve_export import run as run_folder, train as training
+from vaeserve_export.checkpoint import seeds
+from vaeserve_export.data import Dataset
+from vaeserve_export.errors import RunError, TrainError
+from vaeserve_export.model import Vae
+from vaeserve_export.objective import Terms, evaluate, row_terms
+from vaeserve_export.run import load_model, read_config, read_summary
+from vaeserve_export.settings import TrainSettings
+from vaeserve_export.train import EpochRecord, train
+
+SMALL = TrainSettings(epochs=6, hidden=32, latent_dim=4, batch_size=64)
+
+
+class Killed(Exception):
+    """Stands for the process being killed."""
+
+
+class Killer:
+    """A listener that ends training after some steps, in the middle of an epoch."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def batch(self, epoch: int, rows_done: int) -> None:
+        self.steps -= 1
+        if self.steps == 0:
+            raise Killed
+
+    def epoch(self, record: EpochRecord) -> None:
+        pass
+
+
+def metrics(run: Path) -> list[dict[str, Any]]:
+    lines = (run / run_folder.METRICS).read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def files(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.iterdir()}
+
+
+def sigma(run: Path, data: Dataset) -> float:
+    """Median posterior standard deviation."""
+    _, log_var = load_model(run).encoder(torch.from_numpy(data.x))
+    return float((0.5 * log_var).exp().median().detach())
+
+
+def test_training_improves_the_bound(digits: Dataset, tmp_path: Path) -> None:
+    """A mean instead of a sum, in either term, ends far from here: see the two tests below."""
+    summary = train(dataclasses.replace(SMALL, epochs=25), digits, tmp_path / "run")
+
+    first, last = metrics(tmp_path / "run")[0], metrics(tmp_path / "run")[-1]
+    assert first["validation_negative_elbo_nats"] > 33
+    assert last["validation_negative_elbo_nats"] < 29
+    assert summary.negative_elbo_nats < 29
+    assert 0.5 < summary.kl_nats < 10
+    assert summary.active_units >= 1
+    assert (summary.train_rows, summary.validation_rows) == (1618, 179)
+    parts = summary.reconstruction_nats + summary.kl_nats
+    assert summary.negative_elbo_nats == pytest.approx(parts)
+
+
+def test_beta_zero_is_an_autoencoder(digits: Dataset, tmp_path: Path) -> None:
+    """Without the KL, sigma shrinks and the codes scatter: better pictures, a far worse bound."""
+    settings = dataclasses.replace(SMALL, epochs=25)
+    with_kl = train(settings, digits, tmp_path / "vae")
+    without = train(dataclasses.replace(settings, beta=0.0), digits, tmp_path / "plain")
+
+    assert without.kl_nats > 5 * with_kl.kl_nats
+    assert without.reconstruction_nats < with_kl.reconstruction_nats
+    assert without.negative_elbo_nats > with_kl.negative_elbo_nats + 5
+    assert sigma(tmp_path / "plain", digits) < 0.2 * sigma(tmp_path / "vae", digits)
+
+
+def test_a_mean_over_the_pixels_would_show(digits: Dataset, tmp_path: Path) -> None:
+    """The same as a KL weighted by the 64 pixels: the posterior collapses onto the prior."""
+    collapsed = train(dataclasses.replace(SMALL, epochs=25, beta=64.0), digits, tmp_path / "run")
+    assert collapsed.kl_nats < 0.5
+    assert collapsed.active_units == 0
+
+
+def test_figures_of_every_epoch(few_digits: Dataset, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SMALL, beta=0.5, kl_warmup_epochs=4)
+    train(settings, few_digits, tmp_path / "run")
+
+    records = metrics(tmp_path / "run")
+    assert [record["epoch"] for record in records] == [1, 2, 3, 4, 5, 6]
+    assert [record["beta_now"] for record in records] == [0.125, 0.25, 0.375, 0.5, 0.5, 0.5]
+    assert [record["step"] for record in records] == [3, 6, 9, 12, 15, 18]
+    for record in records:
+        for part in ("train", "validation"):
+            reconstruction, kl = record[f"{part}_reconstruction_nats"], record[f"{part}_kl_nats"]
+            assert record[f"{part}_negative_elbo_nats"] == pytest.approx(reconstruction + kl)
+        optimised = (
+            record["train_reconstruction_nats"] + record["beta_now"] * record["train_kl_nats"]
+        )
+        assert record["train_loss"] == pytest.approx(optimised, rel=1e-6)
+
+
+@pytest.mark.parametrize("steps", [2, 8, 10, 13])
+@pytest.mark.parametrize("binarise", [False, True])
+def test_resumed_run_ends_in_the_same_bits(
+    few_digits: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
+    binarise: bool,
+) -> None:
+    """Killed before the first checkpoint, or in the middle of a later epoch (of three steps)."""
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    settings = dataclasses.replace(SMALL, binarise=binarise, kl_warmup_epochs=3)
+    train(settings, few_digits, tmp_path / "whole")
+    with pytest.raises(Killed):
+        train(settings, few_digits, tmp_path / "parts", listener=Killer(steps))
+    with (tmp_path / "parts" / run_folder.METRICS).open("a") as file:
+        file.write('{"epoch": 99, "half a li')
+
+    train(settings, few_digits, tmp_path / "parts", resume=True)
+
+    whole, parts = files(tmp_path / "whole"), files(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    for name in (run_folder.WEIGHTS, "calibration.npz", run_folder.CONFIG):
+        assert whole[name] == parts[name], name
+    states = [safetensors.torch.load(run[run_folder.CHECKPOINT]) for run in (whole, parts)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    lines = [metrics(tmp_path / name) for name in ("whole", "parts")]
+    for before, after in zip(*lines, strict=True):
+        assert {**before, "seconds": 0} == {**after, "seconds": 0}
+
+
+def test_checkpoints_are_not_written_every_moment(few_digits: Dataset, tmp_path: Path) -> None:
+    """The first epoch's is there at once; a kill soon after loses the epochs since."""
+    with pytest.raises(Killed):
+        train(SMALL, few_digits, tmp_path / "run", listener=Killer(13))
+    assert (tmp_path / "run" / run_folder.CHECKPOINT).exists()
+    assert train(SMALL, few_digits, tmp_path / "run", resume=True).epochs_run == 6
+
+
+def test_more_epochs_later_are_the_same_as_at_once(few_digits: Dataset, tmp_path: Path) -> None:
+    train(SMALL, few_digits, tmp_path / "once")
+    train(dataclasses.replace(SMALL, epochs=2), few_digits, tmp_path / "twice")
+    train(SMALL, few_digits, tmp_path / "twice", resume=True)
+    once, twice = files(tmp_path / "once"), files(tmp_path / "twice")
+    assert once[run_folder.WEIGHTS] == twice[run_folder.WEIGHTS]
+
+
+def test_resuming_a_finished_run_changes_nothing(few_digits: Dataset, tmp_path: Path) -> None:
+    first = train(SMALL, few_digits, tmp_path / "run")
+    before = files(tmp_path / "run")
+    assert train(SMALL, few_digits, tmp_path / "run", resume=True).epochs == first.epochs
+    assert files(tmp_path / "run")[run_folder.WEIGHTS] == before[run_folder.WEIGHTS]
+
+
+def test_the_seed_decides_everything(few_digits: Dataset, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(dataclasses.replace(SMALL, seed=seed, epochs=2), few_digits, tmp_path / name)
+    weights = [(tmp_path / name / run_folder.WEIGHTS).read_bytes() for name in "abc"]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_early_stopping_keeps_the_best_weights(few_digits: Dataset, tmp_path: Path) -> None:
+    """So high a learning rate on so few rows overfits soon."""
+    settings = dataclasses.replace(SMALL, epochs=500, learning_rate=0.02, patience=5)
+    summary = train(settings, few_digits, tmp_path / "run")
+
+    assert summary.epochs_run == summary.epochs + 5 < 500
+    figures = [record["validation_negative_elbo_nats"] for record in metrics(tmp_path / "run")]
+    assert min(figures) == figures[summary.epochs - 1]
+    assert summary.negative_elbo_nats == pytest.approx(min(figures), rel=1e-6)
+    assert read_summary(tmp_path / "run") == summary
+
+
+def test_patience_starts_after_the_warm_up(few_digits: Dataset, tmp_path: Path) -> None:
+    settings = dataclasses.replace(
+        SMALL, epochs=40, learning_rate=0.02, patience=1, kl_warmup_epochs=30
+    )
+    assert train(settings, few_digits, tmp_path / "run").epochs_run > 30
+
+
+def test_loaded_model_gives_the_summary_again(few_digits: Dataset, tmp_path: Path) -> None:
+    """The validation rows and their noise are a matter of the seed."""
+    summary = train(SMALL, few_digits, tmp_path / "run")
+    vae = load_model(tmp_path / "run")
+    assert not vae.training
+    rows = training._split(SMALL, few_digits, seeds(0, ("init", "validation"))["validation"])
+    terms = evaluate(vae, rows.validation, rows.validation_eps)
+    assert summary.kl_nats == pytest.approx(float(terms.kl.mean()), rel=1e-5)
+
+
+def test_vectors_train_with_a_gaussian(vectors: Dataset, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SMALL, likelihood="gaussian", gaussian_variance=1.0, epochs=30)
+    summary = train(settings, vectors, tmp_path / "run")
+    # Nothing is to be gained over the data's own entropy of 0.5 log(2 pi e) nats an element.
+    assert summary.negative_elbo_nats == pytest.approx(5 * 1.42, abs=3)
+
+
+def test_no_pickle(few_digits: Dataset, tmp_path: Path) -> None:
+    train(SMALL, few_digits, tmp_path / "run")
+    assert {path.suffix for path in (tmp_path / "run").iterdir()} == {
+        ".json",
+        ".jsonl",
+        ".npz",
+        ".safetensors",
+    }
+
+
+def test_bernoulli_refuses_values_outside_its_range(vectors: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(TrainError, match="use likelihood gaussian"):
+        train(SMALL, vectors, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(few_digits: Dataset, tmp_path: Path) -> None:
+    settings = dataclasses.replace(SMALL, learning_rate=1e30)
+    with pytest.raises(TrainError, match=r"epoch 1: the learning rate 1e\+30 is most likely"):
+        train(settings, few_digits, tmp_path / "run")
+    with pytest.raises(RunError, match="has not finished"):
+        load_model(tmp_path / "run")
+
+
+def test_the_last_good_checkpoint_is_kept(few_digits: Dataset, tmp_path: Path) -> None:
+    """The loss breaks in the second epoch; what the first one wrote is still there, and finite."""
+
+    class Poison(Killer):
+        def epoch(self, record: EpochRecord) -> None:
+            monkeypatch.setattr(training, "row_terms", broken)
+
+    def broken(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
+        return Terms(*(math.nan * term for term in row_terms(vae, x, eps)))
+
+    with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(TrainError, match="epoch 2"):
+        train(SMALL, few_digits, tmp_path / "run", listener=Poison(99))
+    tensors = safetensors.torch.load((tmp_path / "run" / run_folder.CHECKPOINT).read_bytes())
+    assert all(torch.isfinite(value).all() for value in tensors.values())
+    assert train(SMALL, few_digits, tmp_path / "run", resume=True).epochs_run == 6
+
+
+def test_a_folder_with_a_run_is_refused(few_digits: Dataset, tmp_path: Path) -> None:
+    train(SMALL, few_digits, tmp_path / "run")
+    before = files(tmp_path / "run")
+    with pytest.raises(RunError, match="already holds a run; continue it with --resume"):
+        train(SMALL, few_digits, tmp_path / "run")
+    assert files(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"latent_dim": 5}, "was started with latent_dim 4, not 5"),
+        ({"beta": 2.0}, "was started with beta 1.0, not 2.0"),
+        ({"seed": 1}, "was started with seed 0, not 1"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(
+    few_digits: Dataset, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    train(SMALL, few_digits, tmp_path / "run")
+    with pytest.raises(RunError, match=message):
+        train(dataclasses.replace(SMALL, **change), few_digits, tmp_path / "run", resume=True)
+
+
+def test_resuming_with_other_data_is_refused(few_digits: Dataset, tmp_path: Path) -> None:
+    train(SMALL, few_digits, tmp_path / "run")
+    other = Dataset(few_digits.x[::-1].copy(), None, is_picture=True, name="others")
+    with pytest.raises(RunError, match=r"other data \(few digits\), not others"):
+        train(SMALL, other, tmp_path / "run", resume=True)
+
+
+def test_resuming_nothing_is_refused(few_digits: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no run"):
+        train(SMALL, few_digits, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (run_folder.CHECKPOINT, "cannot be resumed from"),
+        (run_folder.CONFIG, "cannot be read"),
+    ],
+)
+def test_a_damaged_run_is_refused(
+    few_digits: Dataset, tmp_path: Path, file: str, message: str
+) -> None:
+    train(SMALL, few_digits, tmp_path / "run")
+    (tmp_path / "run" / file).write_bytes(b"damaged")
+    with pytest.raises(RunError, match=message):
+        train(SMALL, few_digits, tmp_path / "run", resume=True)
+
+
+def test_damaged_weights_are_refused(few_digits: Dataset, tmp_path: Path) -> None:
+    train(SMALL, few_digits, tmp_path / "run")
+    (tmp_path / "run" / run_folder.WEIGHTS).write_bytes(b"damaged")
+    with pytest.raises(RunError, match="cannot be loaded"):
+        load_model(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "cnn"}, "choose from mlp, conv"),
+        ({"likelihood": "poisson"}, "choose from bernoulli, gaussian"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"learning_rate": math.nan}, "learning_rate must be above 0"),
+        ({"beta": -1.0}, "beta must not be negative"),
+        ({"likelihood": "gaussian", "binarise": True}, "binarised data is Bernoulli"),
+    ],
+)
+def test_settings_out_of_range(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainError, match=message):
+        TrainSettings(**change)
+
+
+def test_run_that_cannot_be_written(few_digits: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be made: "):
+        train(SMALL, few_digits, tmp_path / "file" / "run")
+
+
+def test_config_tells_the_run(few_digits: Dataset, tmp_path: Path) -> None:
+    train(SMALL, few_digits, tmp_path / "run")
+    config = read_config(tmp_path / "run")
+    assert config.settings == SMALL
+    assert config.data_sha256 == few_digits.sha256
+    assert config.versions.keys() == {"python", "torch"}
+
+
+def test_calibration_describes_the_validation_rows(few_digits: Dataset, tmp_path: Path) -> None:
+    train(SMALL, few_digits, tmp_path / "run")
+    with np.load(tmp_path / "run" / "calibration.npz", allow_pickle=False) as archive:
+        found = dict(archive)
+    rows = training._split(SMALL, few_digits, 0)
+    terms = evaluate(load_model(tmp_path / "run"), rows.validation, torch.zeros(20, 4))
+    elbo = (terms.reconstruction + terms.kl).double()
+    assert found["percent"].tolist() == list(range(101))
+    for name, nats in (("kl_nats", terms.kl), ("negative_elbo_nats", elbo)):
+        assert found[name][[0, 100]] == pytest.approx([float(nats.min()), float(nats.max())])
+        assert (np.diff(found[name]) >= 0).all()
+    np.testing.assert_allclose(found["mu_mean"], terms.mu.double().mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found["mu_variance"], terms.mu.double().numpy().var(0), rtol=1e-6)
+    np.testing.assert_allclose(
+        found["sigma2_mean"], terms.log_var.exp().double().mean(0), rtol=1e-5
+    )

@@ -1,0 +1,128 @@
+"""Which requests count, percentiles, and the warnings."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from vaeserve import Overloaded, Unavailable
+from vaeserve_loadtest.load import Load
+from vaeserve_loadtest.report import Recorder
+
+
+def load(**changes: Any) -> Load:
+    chosen: dict[str, Any] = {"rate": 100.0, "duration_s": 10.0, "warmup_s": 2.0} | changes
+    return Load(address="127.0.0.1:1", model="digits", **chosen)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(1e-6, 100), min_size=1, max_size=300))
+def test_percentiles_are_those_of_numpy(latencies: list[float]) -> None:
+    recorder = Recorder(load(), began=0)
+    for latency in latencies:
+        recorder.succeeded(5, 5, 5 + latency)
+    found = recorder.report(cpu_share=0).latency
+    assert found is not None
+    ms = np.array(latencies) * 1e3
+    for name, percent in {"p50": 50, "p90": 90, "p99": 99, "p99_9": 99.9}.items():
+        expected = np.percentile(ms, percent, method="inverted_cdf")
+        assert getattr(found, name) == pytest.approx(expected, rel=1.1e-3, abs=1.1e-3)
+    assert found.max == pytest.approx(ms.max())
+    assert found.mean == pytest.approx(ms.mean())
+
+
+def test_only_what_starts_after_the_warm_up_is_measured() -> None:
+    recorder = Recorder(load(rows=3), began=100)
+    recorder.succeeded(101.9, 101.9, 102.5)  # warm-up, answered within the measured time
+    recorder.succeeded(102.0, 102.0, 102.1)
+    recorder.succeeded(111.9, 111.9, 112.4)  # measured, answered after the end
+    recorder.failed(101.0, Overloaded("full"))
+    recorder.failed(112.0, Overloaded("full"))
+    recorder.dropped(101.0)
+    report = recorder.report(cpu_share=0.5)
+    assert (report.succeeded, report.failed, report.dropped) == (2, 0, 0)
+    assert report.requests_per_second == pytest.approx(0.2)
+    assert report.rows_per_second == pytest.approx(0.6)
+    assert report.latency is not None
+    assert report.latency.max == pytest.approx(500)
+
+
+def test_latency_counts_from_the_intended_start() -> None:
+    recorder = Recorder(load(), began=0)
+    recorder.succeeded(5.0, 5.3, 5.4)
+    report = recorder.report(cpu_share=0)
+    assert report.latency is not None
+    assert report.latency.p50 == pytest.approx(400, rel=1e-3)
+    assert report.start_lag_p99_ms == pytest.approx(300, rel=1e-3)
+
+
+def test_errors_are_counted_by_code_and_reason() -> None:
+    recorder = Recorder(load(), began=0)
+    for _ in range(3):
+        recorder.failed(5, Overloaded("full", reason="QUEUE_FULL"))
+    recorder.failed(5, Unavailable("gone"))
+    report = recorder.report(cpu_share=0)
+    assert [(e.code, e.reason, e.count) for e in report.errors] == [
+        ("RESOURCE_EXHAUSTED", "QUEUE_FULL", 3),
+        ("UNAVAILABLE", "", 1),
+    ]
+    assert (report.failed, report.latency, report.start_lag_p99_ms) == (4, None, None)
+    assert "4 of 4 requests failed" in report.warnings[0]
+    assert "error       3 x RESOURCE_EXHAUSTED QUEUE_FULL" in report.to_table()
+
+
+def test_a_rate_that_was_not_kept_is_said() -> None:
+    slow, fast = Recorder(load(), began=0), Recorder(load(), began=0)
+    for number in range(1000):
+        intended = 2 + number / 100
+        slow.succeeded(intended, intended, 2 + number / 50)
+        fast.succeeded(intended, intended, intended + 0.01)
+    assert fast.report(cpu_share=0).warnings == ()
+    report = slow.report(cpu_share=0)
+    assert not report.kept_rate
+    assert "50.0 requests/s answered of 100.0" in report.warnings[0]
+
+
+def test_a_busy_generator_and_dropped_requests_are_said() -> None:
+    recorder = Recorder(load(rate=None, concurrency=4), began=0)
+    recorder.dropped(5)
+    dropped, busy = recorder.report(cpu_share=0.95).warnings
+    assert "not sent" in dropped
+    assert "0.95 of a core" in busy
+
+
+def test_json_has_units_and_everything() -> None:
+    recorder = Recorder(load(), began=0)
+    recorder.succeeded(5, 5, 5.25)
+    fields = json.loads(recorder.report(cpu_share=0.25).to_json())
+    assert fields["latency_ms"]["p99_9"] == pytest.approx(250, rel=1e-3)
+    assert fields["load"]["rate"] == fields["target_requests_per_second"] == 100
+    assert fields["cpu_share"] == 0.25
+    assert fields["kept_rate"] is True
+
+
+def test_a_closed_loop_has_no_start_lag() -> None:
+    recorder = Recorder(load(rate=None, concurrency=1), began=0)
+    recorder.succeeded(5, 5, 5.25)
+    report = recorder.report(cpu_share=0)
+    assert report.start_lag_p99_ms is None
+    assert "start lag" not in report.to_table()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rate": None},
+        {"concurrency": 1},
+        {"rate": 0},
+        {"rows": 0},
+        {"duration_s": 0},
+        {"warmup_s": -1},
+        {"rpc": "train"},
+    ],
+)
+def test_loads_that_mean_nothing(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"concurrency|rpc"):
+        load(**changes)

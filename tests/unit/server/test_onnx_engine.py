@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from vaeserve.v1 import model_pb2
+from vaeserve_server.errors import StartupError
+from vaeserve_server.onnx_engine import CPU, CUDA, Device, OnnxEngine, choose_device
+
+GRAPH = model_pb2.Graph(file="encoder.onnx", input_name="x", output_names=["y"])
+
+
+def doubling(batch: str | int = "batch", weight: onnx.TensorProto | None = None) -> bytes:
+    """A graph y = 2 x on rows of three."""
+    weight = weight or numpy_helper.from_array(np.array([2.0], np.float32), "weight")
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["x", "weight"], ["y"])],
+        "doubling",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 3])],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def test_it_runs_any_number_of_rows() -> None:
+    engine = OnnxEngine(doubling(), GRAPH, Device(CPU), threads=1)
+    assert (engine.provider, engine.row_shape) == (CPU, (3,))
+    for count in (1, 2, 7):
+        rows = np.random.default_rng(count).random((count, 3), np.float32)
+        (outputs,) = engine.run(rows)
+        np.testing.assert_array_equal(outputs, 2 * rows)
+        assert engine.bucket(count) == count
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(0, 1), (1, 1), (2, 2)])
+def test_a_small_graph_gets_one_thread_unless_told(threads: int, expected: int) -> None:
+    assert OnnxEngine(doubling(), GRAPH, Device(CPU), threads).threads == expected
+
+
+def test_padding_is_inert_and_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = OnnxEngine(doubling(), GRAPH, Device(CPU), threads=1)
+    monkeypatch.setattr(engine, "device", Device(CUDA))
+    assert [engine.bucket(rows) for rows in (1, 2, 3, 5, 64, 65)] == [1, 2, 4, 8, 64, 128]
+    rows = np.ones((5, 3), np.float32)
+    (outputs,) = engine.run(rows)
+    np.testing.assert_array_equal(outputs, 2 * rows)
+
+
+@pytest.mark.parametrize(
+    ("data", "graph", "message"),
+    [
+        (b"no graph", GRAPH, "ONNX Runtime refuses it"),
+        (doubling(batch=4), GRAPH, "dynamic in its first axis"),
+        (
+            doubling(),
+            model_pb2.Graph(file="encoder.onnx", input_name="z", output_names=["y"]),
+            "the manifest says z",
+        ),
+    ],
+)
+def test_an_unfit_graph_is_refused(data: bytes, graph: model_pb2.Graph, message: str) -> None:
+    with pytest.raises(StartupError, match=message):
+        OnnxEngine(data, graph, Device(CPU), threads=1)
+
+
+def test_weights_outside_the_file_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph could name any file of the machine as its weights, and decode it to a caller."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret").write_bytes(np.array([42.0], np.float32).tobytes())
+    weight = TensorProto(
+        name="weight", dims=[1], data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL
+    )
+    weight.external_data.add(key="location", value="secret")
+    with pytest.raises(StartupError, match="ONNX Runtime refuses it"):
+        OnnxEngine(doubling(weight=weight), GRAPH, Device(CPU), threads=1)
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == Device(CPU)
+    for wrong in ("gpu", "cpu:1", "cuda:x", "auto:0"):
+        with pytest.raises(StartupError, match="use auto, cpu, cuda or cuda:N"):
+            choose_device(wrong)
+
+
+def test_auto_falls_back_to_the_cpu_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    wanted = Device(CUDA, may_fall_back=True)
+    if choose_device("auto").on_cuda:
+        pytest.skip("this onnxruntime has CUDA")
+    assert OnnxEngine(doubling(), GRAPH, wanted, threads=1).provider == CPU
+    assert "CUDA cannot be had" in caplog.text
+
+
+def test_cuda_never_falls_back() -> None:
+    if choose_device("auto").on_cuda:
+        pytest.skip("this onnxruntime has CUDA")
+    with pytest.raises(StartupError):
+        OnnxEngine(doubling(), GRAPH, Device(CUDA), threads=1)
