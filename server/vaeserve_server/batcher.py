@@ -11,9 +11,7 @@ touches nobody else.
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -21,13 +19,13 @@ import numpy as np
 from vaeserve_server.call import Call, Done, Floats, Outputs
 from vaeserve_server.engine import Engine, EngineMemoryError
 from vaeserve_server.errors import (
-    Cancelled,
     DeadlineExceeded,
     OutOfMemory,
     Overloaded,
     ServiceError,
     Unavailable,
 )
+from vaeserve_server.row_queue import Batch, Item, RowQueue
 from vaeserve_server.run_times import RunTimes
 
 _log = logging.getLogger(__name__)
@@ -43,14 +41,6 @@ class Observer(Protocol):
 
     def rejected(self, reason: str) -> None:
         """A request was refused or dropped; `reason` is the ServiceError's."""
-
-
-@dataclass(slots=True, eq=False)
-class _Item:
-    rows: Floats
-    call: Call
-    done: Done
-    enqueued: float
 
 
 class Batcher:
@@ -90,9 +80,8 @@ class Batcher:
         self._observer = observer
         self._on_death = on_death
         self._clock = clock
-        self._items: deque[_Item] = deque()
-        self._queued_rows = 0
-        self._running: list[_Item] = []
+        self._queue = RowQueue()
+        self._running: list[Item] = []
         self._closed = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
@@ -101,12 +90,12 @@ class Batcher:
     @property
     def queued_rows(self) -> int:
         """Rows that wait."""
-        return self._queued_rows
+        return self._queue.rows
 
     @property
     def in_flight(self) -> int:
         """Requests admitted and not yet answered."""
-        return len(self._items) + len(self._running)
+        return len(self._queue) + len(self._running)
 
     @property
     def closed(self) -> bool:
@@ -130,8 +119,7 @@ class Batcher:
             with self._wake:
                 now = self._clock()
                 self._admit(len(rows), call, now)
-                self._items.append(_Item(rows, call, done, now))
-                self._queued_rows += len(rows)
+                self._queue.push(Item(rows, call, done, now))
                 self._wake.notify()
         except ServiceError as refusal:
             self._observer.rejected(refusal.reason)
@@ -147,10 +135,10 @@ class Batcher:
     def _admit(self, rows: int, call: Call, now: float) -> None:
         if self._closed:
             raise Unavailable("the server is shutting down", reason="DRAINING")
-        ahead = self._queued_rows + sum(len(item.rows) for item in self._running)
-        if self._queued_rows + rows > self._max_queue_rows:
+        ahead = self._queue.rows + sum(len(item.rows) for item in self._running)
+        if self._queue.rows + rows > self._max_queue_rows:
             raise Overloaded(
-                f"{self._queued_rows} rows wait already, at most {self._max_queue_rows} may",
+                f"{self._queue.rows} rows wait already, at most {self._max_queue_rows} may",
                 retry_after_s=self._run_times.predict(ahead, self._max_rows),
             )
         if call.deadline is None:
@@ -180,127 +168,89 @@ class Batcher:
             _log.critical("batcher thread died", exc_info=True)
             with self._wake:
                 self._closed = True
-                left = [*self._running, *self._items]
-                self._items.clear()
-                self._queued_rows = 0
+                left = [*self._running, *self._queue.clear()]
                 self._running = []
-            self._on_death()
             for item in left:
-                self._finish(item, RuntimeError("the batcher died"))
+                item.finish(RuntimeError("the batcher died"))
+            self._on_death()
             raise
 
-    def _next_batch(self) -> tuple[list[_Item], str]:
-        """Wait for live items and take what fits; no items means closed and empty."""
+    def _next_batch(self) -> tuple[list[Item], str]:
+        """Wait for live requests and take what fits; none means closed and empty."""
         while True:
-            dropped: list[tuple[_Item, ServiceError]] = []
             with self._wake:
-                while not self._items and not self._closed:
+                while not self._queue and not self._closed:
                     self._wake.wait()
-                waited = self._wait_for_company()
-                items, reason = self._take(dropped, waited=waited)
-                self._running = items
-                finished = self._closed and not self._items
-            for item, error in dropped:
-                self._finish(item, error)
-                self._observer.rejected(error.reason)
-            if items or finished:
-                return items, reason
+                timed_out = self._wait_for_company()
+                batch = self._queue.take(self._max_rows, self._clock())
+                self._running = batch.items
+                finished = self._closed and not self._queue
+            for item, error in batch.dropped:
+                self._drop(item, error)
+            if batch.items or finished:
+                return batch.items, _close_reason(batch, timed_out)
 
     def _wait_for_company(self) -> bool:
         """Hold a small batch back for max_delay_s from its first item; True if time ran out."""
-        if not self._max_delay_s or not self._items:
+        if not self._max_delay_s or not self._queue:
             return False
-        until = self._items[0].enqueued + self._max_delay_s
-        while self._queued_rows < self._max_rows and not self._closed:
+        until = self._queue.oldest() + self._max_delay_s
+        while self._queue.rows < self._max_rows and not self._closed:
             left = until - self._clock()
             if left <= 0:
                 return True
             self._wake.wait(left)
         return False
 
-    def _take(
-        self, dropped: list[tuple[_Item, ServiceError]], *, waited: bool
-    ) -> tuple[list[_Item], str]:
-        now = self._clock()
-        items: list[_Item] = []
-        rows = 0
-        while self._items:
-            item = self._items[0]
-            error = _gone(item.call, now)
-            if error is None and items and rows + len(item.rows) > self._max_rows:
-                return items, "full"
-            self._items.popleft()
-            self._queued_rows -= len(item.rows)
-            if error is None:
-                items.append(item)
-                rows += len(item.rows)
-            else:
-                dropped.append((item, error))
-        if rows == self._max_rows:
-            return items, "full"
-        return items, "timeout" if waited else "idle"
-
-    def _run(self, items: list[_Item], reason: str) -> None:
+    def _run(self, items: list[Item], reason: str) -> None:
         start = self._clock()
         waits = [start - item.enqueued for item in items]
         rows = sum(len(item.rows) for item in items)
         outcome = self._run_rows(items)
         seconds = self._clock() - start
+        if isinstance(outcome, EngineMemoryError) and len(items) > 1:
+            half = len(items) // 2
+            for part in (items[:half], items[half:]):
+                self._scatter(part, self._run_rows(part))
+            return
         if not isinstance(outcome, Exception):
             self._run_times.record(rows, seconds)
             padding = self._engine.bucket(rows) - rows
             self._observer.ran(
                 rows=rows, padding=padding, seconds=seconds, waits=waits, close_reason=reason
             )
-        elif isinstance(outcome, EngineMemoryError) and len(items) > 1:
-            half = len(items) // 2
-            for part in (items[:half], items[half:]):
-                self._scatter(part, self._run_rows(part))
-            return
         self._scatter(items, outcome)
 
-    def _run_rows(self, items: list[_Item]) -> Outputs | Exception:
+    def _run_rows(self, items: list[Item]) -> Outputs | Exception:
         rows = items[0].rows if len(items) == 1 else np.concatenate([item.rows for item in items])
         try:
             return self._engine.run(rows)
         except Exception as error:  # noqa: BLE001  goes to exactly this batch's callers
             return error
 
-    def _scatter(self, items: list[_Item], outcome: Outputs | Exception) -> None:
-        """Give each item its own rows, or all of them the error."""
+    def _scatter(self, items: list[Item], outcome: Outputs | Exception) -> None:
+        """Give each request its own rows, or all of them the error."""
         if isinstance(outcome, EngineMemoryError):
             outcome = OutOfMemory(f"{outcome}; send fewer rows")
         begin = 0
         now = self._clock()
         for item in items:
             end = begin + len(item.rows)
-            gone = _gone(item.call, now)
+            gone = item.gone(now)
             if gone is not None:
-                self._finish(item, gone)
-                self._observer.rejected(gone.reason)
+                self._drop(item, gone)
             elif isinstance(outcome, Exception):
-                self._finish(item, outcome)
+                item.finish(outcome)
             else:
-                self._finish(item, tuple(output[begin:end] for output in outcome))
+                item.finish(tuple(output[begin:end] for output in outcome))
             begin = end
 
-    def _finish(self, item: _Item, outcome: Outputs | Exception) -> None:
-        done, item.done = item.done, _already_done
-        try:
-            done(outcome)
-        except Exception:  # noqa: BLE001
-            # A caller's callback must not take the other callers' thread down.
-            _log.exception("a reply failed")
+    def _drop(self, item: Item, error: ServiceError) -> None:
+        item.finish(error)
+        self._observer.rejected(error.reason)
 
 
-def _already_done(_: Outputs | Exception) -> None:
-    """Stands in for an item's callback once that has been called."""
-
-
-def _gone(call: Call, now: float) -> ServiceError | None:
-    """Why nobody waits for this call any more, if so."""
-    if call.cancelled:
-        return Cancelled()
-    if call.deadline is not None and now >= call.deadline:
-        return DeadlineExceeded("the deadline passed before the answer was ready", reason="EXPIRED")
-    return None
+def _close_reason(batch: Batch, timed_out: bool) -> str:
+    if batch.full:
+        return "full"
+    return "timeout" if timed_out else "idle"

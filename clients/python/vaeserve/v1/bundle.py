@@ -3,9 +3,9 @@
     <repository>/<model>/<version>/model.json       ModelInfo as JSON
                                    encoder.onnx     x -> mu, log_var
                                    decoder.onnx     z -> x_hat
-                                   golden.npz       x, mu, log_var, z, x_hat as PyTorch computed
-                                   them calibration.npz  percentiles of the training scores,
-                                   aggregated posterior
+                                   golden.npz       x, mu, log_var, z, x_hat by PyTorch
+                                   calibration.npz  percentiles of the training scores,
+                                                    aggregated posterior
 
 Every file but the manifest is listed in it with its sha256. Nothing is pickled.
 """

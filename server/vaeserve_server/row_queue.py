@@ -1,0 +1,115 @@
+"""The queue of one graph, and the rule that forms a batch from it; the batcher guards it."""
+
+import logging
+from collections import deque
+from dataclasses import dataclass, field
+
+from vaeserve_server.call import Call, Done, Floats, Outputs
+from vaeserve_server.errors import Cancelled, DeadlineExceeded, ServiceError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """A request in the queue.
+
+    Attributes:
+        rows: float32 [n, ...].
+        call: deadline and cancellation.
+        done: takes the outcome, once.
+        enqueued: monotonic time of admission.
+    """
+
+    rows: Floats
+    call: Call
+    done: Done | None
+    enqueued: float
+
+    def gone(self, now: float) -> ServiceError | None:
+        """Why nobody waits for this request any more, if so."""
+        if self.call.cancelled:
+            return Cancelled()
+        if self.call.deadline is not None and now >= self.call.deadline:
+            return DeadlineExceeded(
+                "the deadline passed before the answer was ready", reason="EXPIRED"
+            )
+        return None
+
+    def finish(self, outcome: Outputs | Exception) -> None:
+        """Pass the outcome on; a second one is nobody's."""
+        done, self.done = self.done, None
+        if done is None:
+            return
+        try:
+            done(outcome)
+        except Exception:  # noqa: BLE001
+            # A caller's callback must not take the other callers' thread down.
+            _log.exception("a reply failed")
+
+
+@dataclass(slots=True)
+class Batch:
+    """What was taken from the queue.
+
+    Attributes:
+        items: to be run together.
+        dropped: requests that nobody waits for any more, and why.
+        full: whether no further row, or not the next request, would fit.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    dropped: list[tuple[Item, ServiceError]] = field(default_factory=list)
+    full: bool = False
+
+
+class RowQueue:
+    """First in, first out, counted in rows.
+
+    Attributes:
+        rows: rows that wait.
+    """
+
+    def __init__(self) -> None:
+        """Make an empty queue."""
+        self.rows = 0
+        self._items: deque[Item] = deque()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def push(self, item: Item) -> None:
+        """Add a request at the end."""
+        self._items.append(item)
+        self.rows += len(item.rows)
+
+    def oldest(self) -> float:
+        """Time of admission of the first request in line."""
+        return self._items[0].enqueued
+
+    def clear(self) -> list[Item]:
+        """Take everything out."""
+        items = list(self._items)
+        self._items.clear()
+        self.rows = 0
+        return items
+
+    def take(self, max_rows: int, now: float) -> Batch:
+        """Take requests in order until the next one does not fit; a request is never split."""
+        batch = Batch()
+        room = max_rows
+        while self._items and not batch.full:
+            item = self._items[0]
+            error = item.gone(now)
+            if error is None and batch.items and len(item.rows) > room:
+                batch.full = True
+                break
+            self._items.popleft()
+            self.rows -= len(item.rows)
+            if error is None:
+                batch.items.append(item)
+                room -= len(item.rows)
+                batch.full = room <= 0
+            else:
+                batch.dropped.append((item, error))
+        return batch
