@@ -51,7 +51,11 @@ def read_manifest(folder: Path) -> model_pb2.ModelInfo:
 
 def write_manifest(folder: Path, info: model_pb2.ModelInfo) -> None:
     """Write model.json, replacing an older one in a single step."""
-    text = json_format.MessageToJson(info, preserving_proto_field_name=True, indent=2)
+    # Sorted, since a map's own order differs from process to process and equal bundles have equal
+    # bytes.
+    text = json_format.MessageToJson(
+        info, preserving_proto_field_name=True, indent=2, sort_keys=True
+    )
     fresh = folder / f".{MANIFEST}.new"
     fresh.write_text(text + "\n", encoding="utf-8")
     fresh.replace(folder / MANIFEST)

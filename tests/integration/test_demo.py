@@ -1,0 +1,44 @@
+"""The whole path in one command, as `make demo` runs it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+PICTURES = (
+    "training_curves",
+    "reconstructions",
+    "prior_samples",
+    "interpolation",
+    "latent_map",
+)
+
+
+@pytest.mark.timeout(400)
+def test_the_demo_leaves_its_pictures_and_the_latency_table(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    command = [sys.executable, "-m", "vaeserve", "demo", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in PICTURES:
+        with Image.open(out / f"{name}.png") as picture:
+            assert min(picture.size) > 300
+            assert len(picture.convert("L").getcolors() or ()) > 50, "an empty picture"
+    table = (out / "latency.txt").read_text()
+    assert table in done.stdout
+    header, *lines = table.splitlines()
+    assert header.split()[:2] == ["rpc", "load"]
+    assert [line.split()[0] for line in lines] == ["encode", "encode", "sample", "decode", "encode"]
+    assert all(line.split()[-1] == "0" for line in lines), "requests failed"
+    assert "10 alone are the first 10: True" in done.stdout
+
+
+def test_the_demo_leaves_other_peoples_folders_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").touch()
+    command = [sys.executable, "-m", "vaeserve", "demo", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "is not empty" in done.stderr
+    assert (tmp_path / "precious").exists()
