@@ -42,6 +42,10 @@ _COMMANDS = {
 }
 
 
+# Packages that a command needs beside its own extra's: export and verify run the graphs they write.
+_SHARED = {"onnxruntime": ("server", "gpu")}
+
+
 class _LazyGroup(click.Group):
     """A group that knows its commands by name and imports one only when it is called."""
 
@@ -72,11 +76,13 @@ class _LazyGroup(click.Group):
         except ModuleNotFoundError as exc:
             if exc.name is None or exc.name.startswith("vaeserve"):
                 raise  # a fault of ours, no missing requirement
-            raise click.ClickException(_requirement(ctx.invoked_subcommand or "")) from exc
+            raise click.ClickException(
+                _requirement(ctx.invoked_subcommand or "", exc.name)
+            ) from exc
 
 
-def _requirement(command: str) -> str:
-    extras = _COMMANDS[command].extras
+def _requirement(command: str, package: str) -> str:
+    extras = _SHARED.get(package, _COMMANDS[command].extras)
     named = " or ".join(f"[{extra}]" for extra in extras)
     return f"vaeserve {command} needs the {named} extra: pip install 'vaeserve[{extras[0]}]'"
 

@@ -54,14 +54,19 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "words"),
-    [("loadtest", "[loadtest] extra"), ("serve", "[server] or [gpu] extra")],
+    ("command", "package", "words"),
+    [
+        ("loadtest", "hdrh", "[loadtest] extra"),
+        ("serve", "onnxruntime", "[server] or [gpu] extra"),
+        ("verify", "onnxruntime", "[server] or [gpu] extra"),
+        ("verify", "onnx", "[train] extra"),
+    ],
 )
 def test_a_missing_requirement_names_the_extra(
-    monkeypatch: pytest.MonkeyPatch, command: str, words: str
+    monkeypatch: pytest.MonkeyPatch, command: str, package: str, words: str
 ) -> None:
     def missing(name: str) -> object:
-        raise ModuleNotFoundError("No module named 'x'", name="x")
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
 
     monkeypatch.setattr(_cli, "import_module", missing)
     result = vaeserve(command, "--help")
