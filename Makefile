@@ -45,3 +45,10 @@ wheel: $(STAMP) ## Build the wheel into dist/
 
 clean: ## Remove everything that make made
 	rm -rf $(VENV) dist demo .image
+
+.PHONY: image image-check
+image: $(STAMP) ## Build the image of the server with Docker or buildah; EXTRA=gpu, BASE=IMAGE
+	$(BIN)/python deploy/image_build.py $(if $(EXTRA),--extra $(EXTRA)) $(if $(BASE),--base $(BASE))
+
+image-check: $(STAMP) ## Build the CPU image, run it, Encode against it, stop it
+	$(BIN)/python deploy/image_check.py $(if $(BASE),--base $(BASE))

@@ -9,6 +9,7 @@ The figures go into the manifest.
 """
 
 import io
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+# ONNX Runtime reports its use to its maker, from its import on, unless told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime as ort
 
 from vaeserve.v1 import bundle, model_pb2

@@ -6,12 +6,10 @@ import resource
 from importlib import metadata
 from pathlib import Path
 
-import onnxruntime as ort
-
 from vaeserve.v1 import bundle
 from vaeserve_server.config import MAX_MESSAGE_BYTES
 from vaeserve_server.cpus import cgroup_quota, usable_cpus
-from vaeserve_server.onnx_engine import CUDA, choose_device
+from vaeserve_server.onnx_engine import CUDA, available_providers, choose_device
 
 _PACKAGES = (
     "vaeserve",
@@ -32,7 +30,7 @@ def examine(repository: Path | None) -> tuple[dict[str, str], list[str]]:
         findings by name, and problems in words.
     """
     versions = {name: _version(name) for name in _PACKAGES}
-    providers = ort.get_available_providers()
+    providers = available_providers()
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     quota = cgroup_quota()
     findings = {

@@ -1,6 +1,7 @@
 """Engines on ONNX Runtime: providers, threads, padding. The one module that imports onnxruntime."""
 
 import logging
+import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -8,6 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+# ONNX Runtime reports its use to its maker, from its import on, unless told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime as ort
 
 from vaeserve.v1 import model_pb2
@@ -49,6 +54,11 @@ class Device:
         return self.provider == CUDA
 
 
+def available_providers() -> list[str]:
+    """Names of the providers that this build of ONNX Runtime has."""
+    return list(ort.get_available_providers())
+
+
 def choose_device(wanted: str) -> Device:
     """Read `--device`.
 
@@ -62,7 +72,7 @@ def choose_device(wanted: str) -> Device:
     kind, _, index = wanted.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):
         raise StartupError(f"--device {wanted}: use auto, cpu, cuda or cuda:N")
-    has_cuda = CUDA in ort.get_available_providers()
+    has_cuda = CUDA in available_providers()
     if kind == "cuda" and not has_cuda:
         raise StartupError(
             f"--device {wanted}: this onnxruntime ({ort.__version__}) was built without CUDA; "

@@ -1,5 +1,6 @@
 """A server process as operators see it: start, readiness, metrics, logs, drain, end."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -230,3 +231,27 @@ def test_doctor_finds_sound_and_damaged_bundles(own_repository: Path) -> None:
     damaged = subprocess.run(command, capture_output=True, text=True, check=False)
     assert damaged.returncode == 1
     assert "decoder.onnx: differs from its digest" in damaged.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "verify", "doctor"])
+def test_onnx_runtime_does_not_report_to_its_maker(
+    own_repository: Path, tmp_path: Path, command: str
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    arguments = {
+        # Port 0 of no host of ours: the server ends after ONNX Runtime has been loaded.
+        "serve": ["serve", str(own_repository), "--address", "192.0.2.1:0"],
+        "verify": ["verify", str(own_repository / "digits" / "1")],
+        "doctor": ["doctor"],
+    }[command]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-m", "vaeserve", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert not [path for path in home.rglob("*") if "onnxruntime" in path.name]
