@@ -1,19 +1,18 @@
 """Puts the server together, starts it, and takes it down without losing a request."""
 
 import logging
-import threading
 import time
-
-from grpc_reflection.v1alpha import reflection
+from http.server import HTTPServer
 
 from vaeserve_server import transport
 from vaeserve_server.catalogue import ModelHandlers
 from vaeserve_server.config import ServerConfig, split_address
 from vaeserve_server.errors import StartupError, Unavailable
 from vaeserve_server.health import Health
+from vaeserve_server.loading import load_catalogue
 from vaeserve_server.methods import MODEL_SERVICE, VAE_SERVICE, method_table
 from vaeserve_server.metrics import Metrics
-from vaeserve_server.models import Catalogue, load_catalogue
+from vaeserve_server.models import Catalogue
 from vaeserve_server.onnx_engine import choose_device
 from vaeserve_server.vae import VaeHandlers
 
@@ -32,13 +31,15 @@ class App:
         """Make every part; nothing listens yet."""
         self._config = config
         self._catalogue: Catalogue | None = None
+        self._draining = False
         self._metrics = Metrics()
         vae = VaeHandlers(self._served, self._metrics)
         methods = method_table(vae, ModelHandlers(self._served))
         self._server = transport.make_server(methods, self._metrics)
         self._health = Health(self._server)
-        services = (VAE_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(services, self._server)
+        services = (VAE_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health")
+        transport.add_reflection(self._server, services)
+        self._endpoint: HTTPServer | None = None
         self.port = 0
         self.metrics_port = 0
 
@@ -49,19 +50,12 @@ class App:
             StartupError: an address is taken, the device cannot be had, or nothing can be served.
         """
         device = choose_device(self._config.device)
-        self.port = transport.bind(self._server, self._config.address)
         try:
-            self._endpoint, self.metrics_port = self._metrics.listen(self._config.metrics_address)
-        except OSError as error:
-            raise StartupError(
-                f"cannot listen on {self._config.metrics_address}: {error.strerror}"
-            ) from error
-        self._server.start()
-        try:
+            self._listen()
             self._catalogue = load_catalogue(
                 self._config, device, self._metrics, self._health.not_ready
             )
-        except StartupError:
+        except BaseException:
             self.stop(grace_s=0)
             raise
         self._health.loaded(self._catalogue)
@@ -75,28 +69,45 @@ class App:
             },
         )
 
-    def drain(self, hurry: threading.Event) -> None:
-        """Say not ready, go on serving while load balancers notice, then refuse, finish and stop.
+    @property
+    def loaded(self) -> bool:
+        """Whether there is anything to drain."""
+        return self._catalogue is not None
 
-        Args:
-            hurry: cuts the first wait short.
-        """
+    def drain(self) -> None:
+        """Say not ready, serve on while load balancers notice, then refuse, finish and stop."""
         _log.info("draining", extra={"drain_delay_s": self._config.drain_delay_s})
         self._health.not_ready()
-        hurry.wait(self._config.drain_delay_s)
+        time.sleep(self._config.drain_delay_s)
         self.stop(grace_s=self._config.grace_s)
         _log.info("stopped")
 
     def stop(self, grace_s: float) -> None:
         """Refuse new calls, give those in flight `grace_s` seconds, end every thread."""
         end = time.monotonic() + grace_s
-        self._server.stop(grace_s).wait()
+        # Our own refusal first, with a status of the table: a stopping gRPC server cancels.
+        self._draining = True
         if self._catalogue is not None:
-            self._catalogue.close(max(0.0, end - time.monotonic()))
-        self._endpoint.shutdown()
-        self._endpoint.server_close()
+            self._catalogue.close(grace_s)
+        self._server.stop(max(0.0, end - time.monotonic())).wait()
+        if self._endpoint is not None:
+            self._endpoint.shutdown()
+            self._endpoint.server_close()
+
+    def _listen(self) -> None:
+        # gRPC's port last: it is held until its server has been started and stopped.
+        try:
+            self._endpoint, self.metrics_port = self._metrics.listen(self._config.metrics_address)
+        except OSError as error:
+            raise StartupError(
+                f"cannot listen on {self._config.metrics_address}: {error.strerror}"
+            ) from error
+        self.port = transport.bind(self._server, self._config.address)
+        self._server.start()
 
     def _served(self) -> Catalogue:
+        if self._draining:
+            raise Unavailable("the server is shutting down", reason="DRAINING")
         if self._catalogue is None:
             raise Unavailable("the server is loading its models", reason="LOADING")
         return self._catalogue

@@ -83,6 +83,7 @@ class Batcher:
         self._queue = RowQueue()
         self._running: list[Item] = []
         self._closed = False
+        self._dead = False
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
@@ -133,27 +134,33 @@ class Batcher:
         self._thread.join(timeout_s)
 
     def _admit(self, rows: int, call: Call, now: float) -> None:
+        if self._dead:
+            raise RuntimeError("the batcher has died; the log says of what")
         if self._closed:
             raise Unavailable("the server is shutting down", reason="DRAINING")
-        ahead = self._queue.rows + sum(len(item.rows) for item in self._running)
-        if self._queue.rows + rows > self._max_queue_rows:
+        waiting, running = self._queue.rows, sum(len(item.rows) for item in self._running)
+        if waiting + rows > self._max_queue_rows:
             raise Overloaded(
-                f"{self._queue.rows} rows wait already, at most {self._max_queue_rows} may",
-                retry_after_s=self._run_times.predict(ahead, self._max_rows),
+                f"{waiting} rows wait already, at most {self._max_queue_rows} may",
+                retry_after_s=self._predict(running) + self._predict(waiting),
             )
         if call.deadline is None:
             return
         if now >= call.deadline:
             raise DeadlineExceeded("the deadline had passed on arrival", reason="EXPIRED")
-        # With nothing ahead the run starts at once: trying costs less than a prediction that may be
-        # stale.
-        wait = self._run_times.predict(ahead + rows, self._max_rows) if ahead else 0.0
+        if not (waiting or running):
+            # The run starts at once: trying costs less than a prediction that may be stale.
+            return
+        wait = self._predict(running) + self._predict(waiting + rows)
         if now + wait > call.deadline:
             raise DeadlineExceeded(
-                f"{ahead} rows are ahead, about {wait:.3f} s; "
+                f"{waiting + running} rows are ahead, about {wait:.3f} s; "
                 f"the deadline is in {call.deadline - now:.3f} s",
                 reason="QUEUE_WAIT",
             )
+
+    def _predict(self, rows: int) -> float:
+        return self._run_times.predict(rows, self._max_rows)
 
     def _loop(self) -> None:
         try:
@@ -162,12 +169,12 @@ class Batcher:
                 if not items:
                     return
                 self._run(items, reason)
-                self._running = []
+                self._running = items = []  # an idle batcher holds nobody's rows
         except BaseException:
             # Only a bug gets here. Nobody may be left waiting for a dead thread.
             _log.critical("batcher thread died", exc_info=True)
             with self._wake:
-                self._closed = True
+                self._closed = self._dead = True
                 left = [*self._running, *self._queue.clear()]
                 self._running = []
             for item in left:
@@ -194,39 +201,40 @@ class Batcher:
         """Hold a small batch back for max_delay_s from its first item; True if time ran out."""
         if not self._max_delay_s or not self._queue:
             return False
-        until = self._queue.oldest() + self._max_delay_s
         while self._queue.rows < self._max_rows and not self._closed:
-            left = until - self._clock()
+            start_by = self._queue.earliest_deadline() - self._predict(self._queue.rows)
+            left = min(self._queue.oldest() + self._max_delay_s, start_by) - self._clock()
             if left <= 0:
                 return True
             self._wake.wait(left)
         return False
 
     def _run(self, items: list[Item], reason: str) -> None:
-        start = self._clock()
-        waits = [start - item.enqueued for item in items]
-        rows = sum(len(item.rows) for item in items)
-        outcome = self._run_rows(items)
-        seconds = self._clock() - start
+        outcome = self._run_rows(items, reason)
         if isinstance(outcome, EngineMemoryError) and len(items) > 1:
             half = len(items) // 2
             for part in (items[:half], items[half:]):
-                self._scatter(part, self._run_rows(part))
-            return
-        if not isinstance(outcome, Exception):
-            self._run_times.record(rows, seconds)
-            padding = self._engine.bucket(rows) - rows
-            self._observer.ran(
-                rows=rows, padding=padding, seconds=seconds, waits=waits, close_reason=reason
-            )
-        self._scatter(items, outcome)
+                self._scatter(part, self._run_rows(part, reason))
+        else:
+            self._scatter(items, outcome)
 
-    def _run_rows(self, items: list[Item]) -> Outputs | Exception:
+    def _run_rows(self, items: list[Item], reason: str) -> Outputs | Exception:
+        start = self._clock()
         rows = items[0].rows if len(items) == 1 else np.concatenate([item.rows for item in items])
         try:
-            return self._engine.run(rows)
+            outputs = self._engine.run(rows)
         except Exception as error:  # noqa: BLE001  goes to exactly this batch's callers
             return error
+        seconds = self._clock() - start
+        self._run_times.record(len(rows), seconds)
+        self._observer.ran(
+            rows=len(rows),
+            padding=self._engine.bucket(len(rows)) - len(rows),
+            seconds=seconds,
+            waits=[start - item.enqueued for item in items],
+            close_reason=reason,
+        )
+        return outputs
 
     def _scatter(self, items: list[Item], outcome: Outputs | Exception) -> None:
         """Give each request its own rows, or all of them the error."""
@@ -239,6 +247,8 @@ class Batcher:
             gone = item.gone(now)
             if gone is not None:
                 self._drop(item, gone)
+            elif isinstance(outcome, ServiceError):
+                self._drop(item, outcome)
             elif isinstance(outcome, Exception):
                 item.finish(outcome)
             else:

@@ -36,5 +36,5 @@ class ModelHandlers:
 
     def get_model(self, request: pb.GetModelRequest) -> pb.GetModelResponse:
         """The manifest of a served model."""
-        model = self._catalogue().get(request.name, request.version)
+        model = self._catalogue().get(request.name, request.version, field="name")
         return pb.GetModelResponse(model=model.info)

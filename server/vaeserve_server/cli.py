@@ -1,12 +1,13 @@
 """`vaeserve serve` and `vaeserve doctor`: options and environment in, exit codes out."""
 
 import json
+import logging
 import os
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -63,21 +64,33 @@ def serve(**options: Any) -> None:
     logs.configure()
     try:
         app = App(ServerConfig(**options))
-        app.start()
-    except (StartupError, ValueError) as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(_STARTUP_FAILED)
+    except ValueError as error:
+        _fail(str(error))
     stop = threading.Event()
 
     def on_signal(*_: object) -> None:
         if stop.is_set():
             os._exit(_KILLED_AT_ONCE)
+        if not app.loaded:
+            os._exit(0)  # nobody is being served yet
         stop.set()
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
+    try:
+        app.start()
+    except StartupError as error:
+        _fail(str(error))
     stop.wait()
-    app.drain(threading.Event())
+    app.drain()
+    logging.shutdown()
+    # Not sys.exit: a run that hangs beyond the grace would hold the process.
+    os._exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(_STARTUP_FAILED)
 
 
 @click.command(context_settings={"show_default": True})

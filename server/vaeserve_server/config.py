@@ -1,5 +1,6 @@
 """Settings of one server process, validated when made."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,8 +44,8 @@ class ServerConfig:
         if self.max_queue_rows < self.max_rows:
             raise ValueError("max_queue_rows must be at least max_rows, or no full request fits")
         for name in ("threads", "max_delay_ms", "drain_delay_s", "grace_s"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a number from 0 on")
         for name in ("address", "metrics_address"):
             split_address(getattr(self, name))
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from vaeserve.v1 import bundle
 from vaeserve_server.config import MAX_MESSAGE_BYTES
 from vaeserve_server.cpus import cgroup_quota, usable_cpus
+from vaeserve_server.errors import StartupError
+from vaeserve_server.loading import find_versions, read_bundle
 from vaeserve_server.onnx_engine import CUDA, available_providers, choose_device
 
 _PACKAGES = (
@@ -71,14 +73,19 @@ def _version(package: str) -> str | None:
 
 
 def _check_bundles(repository: Path) -> tuple[list[str], list[str]]:
-    sound, refused = [], []
-    for manifest in sorted(repository.glob(f"[!.]*/[0-9]*/{bundle.MANIFEST}")):
+    sound: list[str] = []
+    refused: list[str] = []
+    try:
+        models = find_versions(repository)
+    except StartupError as error:
+        return sound, [str(error)]
+    for version in (version for versions in models.values() for version in versions):
         try:
-            bundle.read_files(manifest.parent, bundle.read_manifest(manifest.parent))
+            read_bundle(version)
         except bundle.BundleError as error:
             refused.append(str(error))
         else:
-            sound.append(f"{manifest.parent.parent.name}/{manifest.parent.name}")
+            sound.append(f"{version.parent.name}/{version.name}")
     if not sound and not refused:
         refused.append(f"{repository}: holds no bundle; `vaeserve export` writes one")
     return sound, refused

@@ -6,6 +6,9 @@ text. Anything that is no `ServiceError` is unforeseen: the caller sees INTERNAL
 has the rest.
 """
 
+_MEMORY_RETRY_S = 1.0
+"""By then the batches that hold the memory are done; nothing better is known."""
+
 
 class ServiceError(Exception):
     """Base of all foreseen failures.
@@ -82,7 +85,7 @@ class OutOfMemory(ServiceFault):
     """RESOURCE_EXHAUSTED: the engine could not allocate, not even for half the batch."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, reason="OUT_OF_MEMORY")
+        super().__init__(message, reason="OUT_OF_MEMORY", retry_after_s=_MEMORY_RETRY_S)
 
 
 class Unavailable(ServiceFault):

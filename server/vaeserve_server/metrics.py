@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
-from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from vaeserve.v1 import model_pb2
@@ -20,7 +20,7 @@ from vaeserve_server.batcher import Batcher
 from vaeserve_server.call import Floats
 from vaeserve_server.config import split_address
 
-# 50 us to 10 s, about 2 a decade step: a small graph's run and a drained queue both fall inside.
+# 50 us to 10 s, 3 steps a decade: a small graph's run and a drained queue both fall inside.
 _SECONDS = (
     50e-6,
     100e-6,
@@ -46,7 +46,14 @@ _CALIBRATION_PERCENT = (1, 5, 25, 50, 75, 95, 99)
 _GRPC_LABELS = ("grpc_type", "grpc_service", "grpc_method")
 _GRAPH_LABELS = ("model", "graph")
 _CLOSE_REASONS = ("idle", "full", "timeout")
-_REJECT_REASONS = ("QUEUE_FULL", "QUEUE_WAIT", "EXPIRED", "CANCELLED", "DRAINING")
+_REJECT_REASONS = (
+    "QUEUE_FULL",
+    "QUEUE_WAIT",
+    "EXPIRED",
+    "CANCELLED",
+    "OUT_OF_MEMORY",
+    "DRAINING",
+)
 
 
 class RpcMetrics:
@@ -149,8 +156,9 @@ class LatentHealth(Collector):
 
         Args:
             model: a calibrated model.
-            values: nats, [rows].
+            values: nats, [rows]; what is not finite is left out, or the sum would be lost for good.
         """
+        values = values[np.isfinite(values)]
         bounds = self._bounds[model]
         counts = np.bincount(np.searchsorted(bounds, values), minlength=len(bounds) + 1)
         with self._lock:
@@ -159,14 +167,19 @@ class LatentHealth(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Called by the registry at each scrape."""
-        family = HistogramMetricFamily(self._name, self._text, labels=["model"])
+        # Not HistogramMetricFamily: it leaves count and sum out where a bound is negative, and
+        # densities can be.
+        metric = Metric(self._name, self._text, "histogram")
         with self._lock:
             for model, bounds in self._bounds.items():
+                counts = np.cumsum(self._counts[model])
                 names = [*(f"{bound:.6g}" for bound in bounds), "+Inf"]
-                cumulative = np.cumsum(self._counts[model])
-                buckets = list(zip(names, map(float, cumulative), strict=True))
-                family.add_metric([model], buckets, self._sums[model])
-        yield family
+                for name, count in zip(names, counts, strict=True):
+                    labels = {"model": model, "le": name}
+                    metric.add_sample(f"{self._name}_bucket", labels, float(count))
+                metric.add_sample(f"{self._name}_count", {"model": model}, float(counts[-1]))
+                metric.add_sample(f"{self._name}_sum", {"model": model}, self._sums[model])
+        yield metric
 
 
 class Metrics:

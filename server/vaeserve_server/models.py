@@ -1,37 +1,13 @@
-"""A served model, and the repository it was loaded from.
+"""A served model, and the catalogue of all of them."""
 
-Loading is all or nothing: a version is served only after its digests, its graphs' signatures, a
-warm-up of every batch size and a self-test on its golden rows.
-"""
-
-import io
-import logging
 import time
-import zipfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from vaeserve.v1 import bundle, model_pb2
+from vaeserve.v1 import model_pb2
 from vaeserve_server.batcher import Batcher
-from vaeserve_server.call import Floats
-from vaeserve_server.config import MAX_MESSAGE_BYTES, ServerConfig
-from vaeserve_server.errors import NotFound, StartupError
-from vaeserve_server.metrics import Metrics
-from vaeserve_server.onnx_engine import Device, OnnxEngine
-from vaeserve_server.run_times import RunTimes
+from vaeserve_server.errors import NotFound
 
-_log = logging.getLogger(__name__)
-
-# Parity is proven on the exporting machine (1e-5); another processor sums in another order, another
-# graph is far off.
-_SELF_TEST_TOLERANCE = {False: 1e-4, True: 1e-2}  # by "on CUDA", where TF32 rounds to 10 bits
-
-# Room in a message for everything but the rows: names, shapes, seeds.
-_MESSAGE_OVERHEAD_BYTES = 4096
+_SHOWN = 64  # characters of a name that a caller sent
 
 
 @dataclass(frozen=True)
@@ -48,10 +24,13 @@ class Model:
     encoder: Batcher
     decoder: Batcher
 
-    def close(self, timeout_s: float) -> None:
-        """Finish what is admitted; the encoder first, its callers may go on to the decoder."""
-        self.encoder.close(timeout_s)
-        self.decoder.close(timeout_s)
+    def close(self, end: float) -> None:
+        """Finish what is admitted, until a monotonic time.
+
+        The encoder first: its callers may go on to the decoder.
+        """
+        self.encoder.close(max(0.0, end - time.monotonic()))
+        self.decoder.close(max(0.0, end - time.monotonic()))
 
 
 @dataclass
@@ -61,8 +40,13 @@ class Catalogue:
     models: dict[str, Model] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
-    def get(self, name: str, version: int = 0) -> Model:
+    def get(self, name: str, version: int = 0, *, field: str = "model") -> Model:
         """The served model of that name.
+
+        Args:
+            name: as the caller gave it.
+            version: 0 for the one being served.
+            field: where the name stands in the request.
 
         Raises:
             NotFound: no such model, or another version than the served one.
@@ -71,9 +55,9 @@ class Catalogue:
         if model is None:
             served = ", ".join(sorted(self.models)) or "none"
             raise NotFound(
-                f"model {name!r} is not served; served: {served}",
+                f"model {name[:_SHOWN]!r} is not served; served: {served}",
                 reason="MODEL_NOT_FOUND",
-                field="model",
+                field=field,
             )
         if version not in (0, model.info.version):
             raise NotFound(
@@ -90,174 +74,6 @@ class Catalogue:
 
     def close(self, timeout_s: float) -> None:
         """Finish what is admitted in every model."""
+        end = time.monotonic() + timeout_s
         for model in self.models.values():
-            model.close(timeout_s)
-
-
-def load_catalogue(
-    config: ServerConfig, device: Device, metrics: Metrics, on_death: Callable[[], None]
-) -> Catalogue:
-    """Load the highest loadable version of every model in the repository.
-
-    Raises:
-        StartupError: there is no repository, or nothing in it can be served; the message lists the
-            reasons.
-    """
-    if not config.repository.is_dir():
-        raise StartupError(f"{config.repository}: is no folder; give the model repository")
-    catalogue = Catalogue()
-    for folder in sorted(path for path in config.repository.iterdir() if path.is_dir()):
-        if folder.name.startswith("."):
-            continue
-        problems = []
-        for version in _versions(folder):
-            try:
-                catalogue.models[folder.name] = _load(version, config, device, metrics, on_death)
-                break
-            except (bundle.BundleError, StartupError) as error:
-                _log.error("refused", extra={"bundle": str(version), "problem": str(error)})
-                problems.append(str(error))
-        if folder.name not in catalogue.models and not problems:
-            problems.append(
-                f"{folder}: holds no version; a version is a folder named by an integer"
-            )
-        if problems:
-            catalogue.problems[folder.name] = "; ".join(problems)
-    if not catalogue.models:
-        reasons = "\n".join(catalogue.problems.values()) or "there is no model folder in it"
-        raise StartupError(f"{config.repository}: nothing can be served\n{reasons}")
-    return catalogue
-
-
-def _versions(folder: Path) -> list[Path]:
-    """Version folders, highest first.
-
-    Other names, such as a half-written `.3.part`, are no versions.
-    """
-    versions = [path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
-    return sorted(versions, key=lambda path: int(path.name), reverse=True)
-
-
-def _load(
-    folder: Path,
-    config: ServerConfig,
-    device: Device,
-    metrics: Metrics,
-    on_death: Callable[[], None],
-) -> Model:
-    """Check, warm up and self-test one version.
-
-    Raises:
-        bundle.BundleError: the folder is no sound bundle.
-        StartupError: its graphs do not run, or not to its golden rows.
-    """
-    info = bundle.read_manifest(folder)
-    if (info.name, info.version) != (folder.parent.name, int(folder.name)):
-        raise bundle.BundleError(f"{folder}: its manifest is of {info.name}/{info.version}")
-    files = bundle.read_files(folder, info)
-    max_rows = _max_rows(info, config.max_rows)
-    info.limits.max_rows = max_rows
-    info.limits.max_message_bytes = MAX_MESSAGE_BYTES
-
-    encoder = OnnxEngine(files[info.encoder.file], info.encoder, device, config.threads)
-    decoder = OnnxEngine(files[info.decoder.file], info.decoder, device, config.threads)
-    for engine, shape in ((encoder, info.input_shape), (decoder, info.latent_shape)):
-        if engine.row_shape != tuple(shape):
-            raise StartupError(
-                f"{folder}: a graph takes {engine.row_shape}, its manifest says {shape}"
-            )
-    encoder_times, decoder_times = _warm_up(encoder, max_rows), _warm_up(decoder, max_rows)
-    golden = _arrays(folder / bundle.GOLDEN, files, ("x", "mu", "log_var", "z", "x_hat"))
-    rows = {name: values[:max_rows].astype(np.float32) for name, values in golden.items()}
-    _self_test(folder, encoder, decoder, rows, _SELF_TEST_TOLERANCE[encoder.device.on_cuda])
-    calibration = _arrays(
-        folder / bundle.CALIBRATION, files, ("percent", "kl_nats", "reconstruction_nats")
-    )
-
-    def batcher(name: str, engine: OnnxEngine, times: RunTimes) -> Batcher:
-        observer = metrics.graph(info.name, name)
-        made = Batcher(
-            engine,
-            name=f"{info.name}-{name}",
-            max_rows=max_rows,
-            max_queue_rows=config.max_queue_rows,
-            max_delay_s=config.max_delay_ms / 1000,
-            run_times=times,
-            observer=observer,
-            on_death=on_death,
-        )
-        observer.watch(made)
-        return made
-
-    metrics.model_loaded(info, encoder.provider, calibration)
-    _log.info(
-        "model loaded",
-        extra={
-            "model": info.name,
-            "version": info.version,
-            "provider": encoder.provider,
-            "encoder_threads": encoder.threads,
-            "decoder_threads": decoder.threads,
-            "max_rows": max_rows,
-        },
-    )
-    return Model(
-        info=info,
-        encoder=batcher("encoder", encoder, encoder_times),
-        decoder=batcher("decoder", decoder, decoder_times),
-    )
-
-
-def _max_rows(info: model_pb2.ModelInfo, configured: int) -> int:
-    """At most the configured rows, and no more than fit one message: x, mu, log_var, a draw."""
-    floats = int(np.prod(info.input_shape) + 3 * np.prod(info.latent_shape))
-    fitting = (MAX_MESSAGE_BYTES - _MESSAGE_OVERHEAD_BYTES) // (4 * floats)
-    if fitting < 1:
-        raise StartupError(f"{info.name}: one row of {floats} floats exceeds the message limit")
-    return min(configured, fitting)
-
-
-def _warm_up(engine: OnnxEngine, max_rows: int) -> RunTimes:
-    """Run every bucket twice: the first run allocates and tunes, the second is timed."""
-    times = RunTimes()
-    rows = 1
-    while rows < 2 * max_rows:
-        batch = np.zeros((min(rows, max_rows), *engine.row_shape), np.float32)
-        engine.run(batch)
-        start = time.monotonic()
-        engine.run(batch)
-        times.record(len(batch), time.monotonic() - start)
-        rows *= 2
-    return times
-
-
-def _arrays(
-    path: Path, files: dict[str, bytes], names: Sequence[str]
-) -> dict[str, npt.NDArray[np.float64]]:
-    """Named arrays of one .npz file of the bundle."""
-    try:
-        with np.load(io.BytesIO(files[path.name]), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise StartupError(f"{path}: cannot be read: {error}") from error
-
-
-def _self_test(
-    folder: Path,
-    encoder: OnnxEngine,
-    decoder: OnnxEngine,
-    rows: dict[str, Floats],
-    tolerance: float,
-) -> None:
-    """Compare both graphs with what PyTorch computed when the bundle was written."""
-    mu, log_var = encoder.run(rows["x"])
-    (x_hat,) = decoder.run(rows["z"])
-    for name, got in (("mu", mu), ("log_var", log_var), ("x_hat", x_hat)):
-        if not _close(got, rows[name], tolerance):
-            raise StartupError(f"{folder}: self-test failed: {name} differs from the golden rows")
-
-
-def _close(values: Floats, expected: Floats, tolerance: float) -> bool:
-    return values.shape == expected.shape and np.allclose(
-        values, expected, rtol=tolerance, atol=tolerance
-    )
+            model.close(end)

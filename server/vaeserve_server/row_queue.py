@@ -1,11 +1,14 @@
 """The queue of one graph, and the rule that forms a batch from it; the batcher guards it."""
 
 import logging
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
 from vaeserve_server.call import Call, Done, Floats, Outputs
 from vaeserve_server.errors import Cancelled, DeadlineExceeded, ServiceError
+
+_CLOCK_TOLERANCE_S = 0.01
 
 _log = logging.getLogger(__name__)
 
@@ -28,13 +31,14 @@ class Item:
 
     def gone(self, now: float) -> ServiceError | None:
         """Why nobody waits for this request any more, if so."""
-        if self.call.cancelled:
-            return Cancelled()
-        if self.call.deadline is not None and now >= self.call.deadline:
+        deadline = self.call.deadline
+        # gRPC cancels a call when its deadline passes, by a clock of its own.
+        early = _CLOCK_TOLERANCE_S if self.call.cancelled else 0.0
+        if deadline is not None and now >= deadline - early:
             return DeadlineExceeded(
                 "the deadline passed before the answer was ready", reason="EXPIRED"
             )
-        return None
+        return Cancelled() if self.call.cancelled else None
 
     def finish(self, outcome: Outputs | Exception) -> None:
         """Pass the outcome on; a second one is nobody's."""
@@ -86,6 +90,11 @@ class RowQueue:
     def oldest(self) -> float:
         """Time of admission of the first request in line."""
         return self._items[0].enqueued
+
+    def earliest_deadline(self) -> float:
+        """The first deadline of all requests in line; infinite where none has one."""
+        deadlines = (item.call.deadline for item in self._items)
+        return min((moment for moment in deadlines if moment is not None), default=math.inf)
 
     def clear(self) -> list[Item]:
         """Take everything out."""

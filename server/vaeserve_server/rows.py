@@ -95,7 +95,7 @@ def check_rows(rows: int, info: model_pb2.ModelInfo, field: str) -> None:
     """Hold a row count against the model's limit.
 
     Raises:
-        InvalidArgument: none.
+        InvalidArgument: no rows.
         TooManyRows: more than the limit.
     """
     if rows < 1:
@@ -134,6 +134,16 @@ def _checked(
         raise InvalidArgument(str(error), reason="INVALID_TENSOR", field=field) from error
     check_rows(len(rows), info, field)
     return rows
+
+
+def check_outputs(*outputs: Floats) -> None:
+    """Refuse to answer with numbers that are none.
+
+    Raises:
+        InvalidArgument: finite values so large that the model overflowed on them.
+    """
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise InvalidArgument("the model overflows on these values", reason="NOT_FINITE")
 
 
 def _finite(rows: Floats, field: str) -> Floats:

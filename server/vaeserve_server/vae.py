@@ -4,7 +4,7 @@ Each handler converts, runs graphs, converts back; the mathematics is in `noise`
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from vaeserve_server.models import Catalogue, Model
 from vaeserve_server.nats import kl_nats, reconstruction_nats
 
 _MAX_TEMPERATURE = 10.0
-_MAX_DRAWS = 4096
+_MOST_OUTPUTS = 8
 _PATHS = {
     pb.INTERPOLATION_PATH_UNSPECIFIED: paths.lerp,
     pb.INTERPOLATION_PATH_LERP: paths.lerp,
@@ -59,6 +59,7 @@ class VaeHandlers:
             reply.seed = request.seed if request.HasField("seed") else rows.choose_seed()
             eps = _posterior_noise(reply.seed, request.first_row, len(x), request.draws, model)
         mu, log_var = yield Run(model.encoder, x)
+        rows.check_outputs(mu, log_var)
         self._metrics.kl.observe(model.info.name, kl_nats(mu, log_var))
         if pb.ENCODE_OUTPUT_MU in outputs:
             reply.mu.CopyFrom(to_tensor(mu))
@@ -98,6 +99,7 @@ class VaeHandlers:
             reply.latents.CopyFrom(to_tensor(z))
         if pb.GENERATE_OUTPUT_X_HAT in outputs:
             (x_hat,) = yield Run(model.decoder, z)
+            rows.check_outputs(x_hat)
             reply.x_hat.CopyFrom(rows.picture_tensor(x_hat, request.x_hat_dtype, model.info))
         return reply
 
@@ -107,6 +109,7 @@ class VaeHandlers:
         rows.check_picture_dtype(request.x_hat_dtype, model.info)
         z = rows.latent_rows(request.latents, request.latent_space_id, model.info, "latents")
         (x_hat,) = yield Run(model.decoder, z)
+        rows.check_outputs(x_hat)
         return pb.DecodeResponse(
             version=model.info.version,
             x_hat=rows.picture_tensor(x_hat, request.x_hat_dtype, model.info),
@@ -123,9 +126,11 @@ class VaeHandlers:
             reply.seed = request.seed if request.HasField("seed") else rows.choose_seed()
             eps = _posterior_noise(reply.seed, first_row, len(x), 1, model)[:, 0]
         mu, log_var = yield Run(model.encoder, x)
+        rows.check_outputs(mu, log_var)
         self._metrics.kl.observe(model.info.name, kl_nats(mu, log_var))
         z = reparameterise(mu, log_var, eps) if request.draw else mu
         (x_hat,) = yield Run(model.decoder, z)
+        rows.check_outputs(x_hat)
         nats = reconstruction_nats(x, x_hat, model.info)
         self._metrics.reconstruction.observe(model.info.name, nats)
         reply.x_hat.CopyFrom(rows.picture_tensor(x_hat, request.x_hat_dtype, model.info))
@@ -136,17 +141,21 @@ class VaeHandlers:
         model = self._catalogue().get(request.model, request.version)
         outputs = _chosen(request.outputs, (pb.GENERATE_OUTPUT_X_HAT,))
         rows.check_picture_dtype(request.x_hat_dtype, model.info)
-        _check_path(request, model.info)
+        if request.path not in _PATHS or request.space not in _SPACES:
+            raise InvalidArgument("unknown path or space", reason="INVALID_OPTION", field="path")
         if request.space == pb.INTERPOLATION_SPACE_LATENT:
             space = request.latent_space_id
             start = rows.latent_rows(request.start, space, model.info, "start")
             end = rows.latent_rows(request.end, space, model.info, "end")
         else:
-            first = rows.input_rows(request.start, model.info, "start")
-            last = rows.input_rows(request.end, model.info, "end")
+            start = rows.input_rows(request.start, model.info, "start")
+            end = rows.input_rows(request.end, model.info, "end")
+        _check_steps(len(start), len(end), request.steps, model.info)
+        if request.space != pb.INTERPOLATION_SPACE_LATENT:
             # Both ends in one run: a path has at least two steps, so they fit where it fits.
-            mu, _log_var = yield Run(model.encoder, np.concatenate([first, last]))
-            start, end = mu[: len(first)], mu[len(first) :]
+            mu, _log_var = yield Run(model.encoder, np.concatenate([start, end]))
+            rows.check_outputs(mu)
+            start, end = mu[: len(start)], mu[len(start) :]
         pairs, shape = len(start), tuple(model.info.latent_shape)
         path = _PATHS[request.path](
             start.reshape(pairs, -1), end.reshape(pairs, -1), request.steps
@@ -158,6 +167,7 @@ class VaeHandlers:
             reply.latents.CopyFrom(to_tensor(path.reshape(pairs, request.steps, *shape)))
         if pb.GENERATE_OUTPUT_X_HAT in outputs:
             (x_hat,) = yield Run(model.decoder, path)
+            rows.check_outputs(x_hat)
             x_hat = x_hat.reshape(pairs, request.steps, *x_hat.shape[1:])
             reply.x_hat.CopyFrom(rows.picture_tensor(x_hat, request.x_hat_dtype, model.info))
         return reply
@@ -176,8 +186,10 @@ def _posterior_noise(seed: int, first_row: int, count: int, draws: int, model: M
     return eps.reshape(count, draws, *shape)
 
 
-def _chosen(outputs: Iterable[int], default: tuple[int, ...]) -> frozenset[int]:
+def _chosen(outputs: Collection[int], default: tuple[int, ...]) -> frozenset[int]:
     """The outputs asked for; numbers that this version does not know are refused, not ignored."""
+    if len(outputs) > _MOST_OUTPUTS:
+        raise InvalidArgument("names too many outputs", reason="INVALID_OPTION", field="outputs")
     chosen = frozenset(outputs) or frozenset(default)
     known = pb.EncodeOutput.values() if len(default) > 1 else pb.GenerateOutput.values()
     if not chosen <= set(known) - {0}:
@@ -188,7 +200,7 @@ def _chosen(outputs: Iterable[int], default: tuple[int, ...]) -> frozenset[int]:
 def _check_draws(
     request: pb.EncodeRequest, info: model_pb2.ModelInfo, count: int, wanted: bool
 ) -> None:
-    """Draws multiply the reply, so they count against its size."""
+    """Draws are work and reply of their own, so they have a limit of their own."""
     rows.check_first_row(request.first_row)
     if wanted != bool(request.draws):
         raise InvalidArgument(
@@ -196,35 +208,27 @@ def _check_draws(
             reason="INVALID_OPTION",
             field="draws",
         )
-    floats = count * (request.draws + 2) * math.prod(info.latent_shape)
-    if request.draws > _MAX_DRAWS or 4 * floats > info.limits.max_message_bytes:
+    if count * request.draws > info.limits.max_draws:
         raise TooManyRows(
-            f"{count} rows of {request.draws} draws; at most {_MAX_DRAWS} draws, and "
-            f"{info.limits.max_message_bytes} bytes, come back at once",
+            f"{count} rows of {request.draws} draws; this model makes at most "
+            f"{info.limits.max_draws} draws a request",
             field="draws",
         )
 
 
-def _check_path(request: pb.InterpolateRequest, info: model_pb2.ModelInfo) -> None:
-    if request.path not in _PATHS:
-        raise InvalidArgument("unknown path", reason="INVALID_OPTION", field="path")
-    if request.space not in _SPACES:
-        raise InvalidArgument("unknown space", reason="INVALID_OPTION", field="space")
-    if request.steps < 2:
+def _check_steps(first: int, last: int, steps: int, info: model_pb2.ModelInfo) -> None:
+    if first != last:
         raise InvalidArgument(
-            "a path has at least 2 steps, its ends", reason="INVALID_OPTION", field="steps"
-        )
-    if list(request.start.shape) != list(request.end.shape):
-        raise InvalidArgument(
-            f"start is {list(request.start.shape)}, end is {list(request.end.shape)}; "
-            "pair them row for row",
+            f"start has {first} rows, end has {last}; pair them row for row",
             reason="INVALID_TENSOR",
             field="end",
         )
-    pairs = request.start.shape[0] if request.start.shape else 0
-    if pairs * request.steps > info.limits.max_rows:
+    if steps < 2:
+        raise InvalidArgument(
+            "a path has at least 2 steps, its ends", reason="INVALID_OPTION", field="steps"
+        )
+    if first * steps > info.limits.max_rows:
         raise TooManyRows(
-            f"{pairs} paths of {request.steps} steps; this model takes at most "
-            f"{info.limits.max_rows} rows",
+            f"{first} paths of {steps} steps; this model takes at most {info.limits.max_rows} rows",
             field="steps",
         )

@@ -13,7 +13,11 @@ from grpc_health.v1 import health_pb2
 from support.health import health_of
 from support.servers import running_app, server_process
 from vaeserve import Client
+from vaeserve.v1 import bundle
 from vaeserve_server.errors import StartupError
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 Damage = Callable[[Path], object]
 
@@ -97,6 +101,30 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "link outside": (link_outside, "'encoder.onnx' lies outside"),
     "swapped graphs": (swap_graphs, "latent_space_id is not that of its two graphs"),
+    "no likelihood": (
+        lambda folder: edit_manifest(folder, lambda manifest: manifest.pop("likelihood")),
+        "likelihood must be Bernoulli or Gaussian",
+    ),
+    "Gaussian without variance": (
+        lambda folder: edit_manifest(
+            folder, lambda manifest: manifest.update(likelihood="LIKELIHOOD_GAUSSIAN")
+        ),
+        "gaussian_variance 0.0 must be above 0",
+    ),
+    "levels without scale": (
+        lambda folder: edit_manifest(
+            folder, lambda manifest: manifest.update(preprocessing={"scale": 0})
+        ),
+        "preprocessing.scale 0.0 must be above 0",
+    ),
+    "empty rows": (
+        lambda folder: edit_manifest(folder, lambda manifest: manifest.update(input_shape=["0"])),
+        "input_shape [0] must be positive",
+    ),
+    "name with a NUL byte": (
+        lambda folder: list_file(folder, "a\0b"),
+        "lies outside",
+    ),
     "unlisted file": (
         lambda folder: edit_manifest(folder, lambda manifest: manifest["files"].pop(0)),
         "does not list",
@@ -113,20 +141,48 @@ def test_a_damaged_bundle_is_refused(own_repository: Path, damage: str) -> None:
     assert reason in str(refusal.value)
 
 
-def test_a_model_that_computes_something_else_fails_its_self_test(own_repository: Path) -> None:
-    from vaeserve.v1 import bundle
-
-    folder = own_repository / "digits" / "1"
-    with np.load(folder / bundle.GOLDEN) as arrays:
-        golden = dict(arrays)
-    golden["mu"] = golden["mu"] + np.float32(0.01)
-    np.savez(folder / bundle.GOLDEN, **golden)
+def rewrite(folder: Path, file: str, **changes: Any) -> None:
+    """Change arrays of an .npz file, and seal the bundle again."""
+    with np.load(folder / file) as archive:
+        arrays = {**archive, **changes}
+    np.savez(folder / file, **arrays)
     info = bundle.read_manifest(folder)
     for entry in info.files:
         entry.CopyFrom(bundle.digest(entry.name, (folder / entry.name).read_bytes()))
     bundle.write_manifest(folder, info)
-    with pytest.raises(StartupError, match="self-test failed: mu"), running_app(own_repository):
-        pass
+
+
+SEALED_FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "another mu": ("golden.npz", {"mu": np.zeros((256, 20), np.float32)}, "self-test failed: mu"),
+    "no rows": (
+        "golden.npz",
+        {
+            "x": np.zeros((0, 1, 8, 8), np.float32),
+            "z": np.zeros((0, 20), np.float32),
+            "mu": np.zeros((0, 20), np.float32),
+            "log_var": np.zeros((0, 20), np.float32),
+            "x_hat": np.zeros((0, 1, 8, 8), np.float32),
+        },
+        "golden.npz: holds no rows",
+    ),
+    "rows of another shape": ("golden.npz", {"x": np.zeros((4, 3), np.float32)}, "digits/2: "),
+    "ragged calibration": ("calibration.npz", {"percent": np.arange(3.0)}, "digits/2: "),
+}
+
+
+@pytest.mark.parametrize("fault", SEALED_FAULTS)
+def test_a_sealed_bundle_that_does_not_work_is_refused_alone(
+    own_repository: Path, fault: str
+) -> None:
+    shutil.copytree(own_repository / "digits" / "1", own_repository / "digits" / "2")
+    later = own_repository / "digits" / "2"
+    edit_manifest(later, lambda manifest: manifest.update(version="2"))
+    file, changes, reason = SEALED_FAULTS[fault]
+    rewrite(later, file, **changes)
+    with running_app(own_repository) as app, Client(f"127.0.0.1:{app.port}") as client:
+        (state,) = client.models()
+        assert (state.version, state.ready) == (1, True)
+        assert reason in state.problem
 
 
 def test_the_process_says_why_and_ends(own_repository: Path) -> None:
@@ -162,14 +218,10 @@ def test_one_bad_model_leaves_the_others_served_and_the_service_not_ready(
         assert (digits.version, digits.ready, digits.problem) == (1, True, "")
         assert (broken.version, broken.ready) == (0, False)
         assert "its manifest is of digits/1" in broken.problem
-        not_serving, serving = (
-            health_pb2.HealthCheckResponse.NOT_SERVING,
-            health_pb2.HealthCheckResponse.SERVING,
-        )
-        assert health_of(address, "") == serving
-        assert health_of(address, "models/digits") == serving
-        assert health_of(address, "models/broken") == not_serving
-        assert health_of(address, "vaeserve.v1.VaeService") == not_serving
+        assert health_of(address, "") == SERVING
+        assert health_of(address, "models/digits") == SERVING
+        assert health_of(address, "models/broken") == NOT_SERVING
+        assert health_of(address, "vaeserve.v1.VaeService") == NOT_SERVING
 
 
 def test_the_highest_loadable_version_is_served(own_repository: Path) -> None:
@@ -178,9 +230,12 @@ def test_the_highest_loadable_version_is_served(own_repository: Path) -> None:
         later = shutil.copytree(first, first.parent / str(version))
         edit_manifest(later, lambda manifest, v=version: manifest.update(version=str(v)))  # type: ignore[misc]  # bound now
     flip_byte(first.parent / "11", "decoder.onnx")
-    (first.parent / ".12.part").mkdir()
+    for name in (".12.part", "12.bak", "013"):
+        (first.parent / name).mkdir()
+    (own_repository / "lost+found").mkdir()
     with running_app(own_repository) as app, Client(f"127.0.0.1:{app.port}") as client:
         (state,) = client.models()
         assert (state.version, state.ready) == (10, True)
         assert "11/decoder.onnx: differs" in state.problem
         assert client.model("digits").info.version == 10
+        assert health_of(f"127.0.0.1:{app.port}", "vaeserve.v1.VaeService") == SERVING

@@ -109,12 +109,11 @@ def test_a_watcher_sees_the_drain(own_repository: Path) -> None:
             repository=own_repository,
             address="127.0.0.1:0",
             metrics_address="127.0.0.1:0",
-            drain_delay_s=60,
+            drain_delay_s=2,
         )
     )
     app.start()
-    hurry = threading.Event()
-    draining = threading.Thread(target=app.drain, args=(hurry,))
+    draining = threading.Thread(target=app.drain)
     with (
         grpc.insecure_channel(f"127.0.0.1:{app.port}") as channel,
         Client(f"127.0.0.1:{app.port}") as client,
@@ -128,7 +127,6 @@ def test_a_watcher_sees_the_drain(own_repository: Path) -> None:
         # Balancers need a moment to notice; until then nobody may be turned away.
         assert client.model("digits").sample(3).shape == (3, 1, 8, 8)
         watch.cancel()
-        hurry.set()
         draining.join(60)
         assert not draining.is_alive()
         with pytest.raises(Unavailable):
@@ -136,36 +134,56 @@ def test_a_watcher_sees_the_drain(own_repository: Path) -> None:
 
 
 def test_sigterm_under_load_fails_nobody_and_ends_with_0(own_repository: Path) -> None:
+    """Every call that was begun before the listening ended gets its answer."""
     with server_process(own_repository, "--drain-delay", "1") as server:
         ready = server.wait_for("ready")
-        stopping = threading.Event()
 
         def work(number: int) -> int:
             calls = 0
             with Client(ready["address"], retries=0) as client:
                 model = client.model("digits")
-                while not stopping.is_set():
-                    assert model.sample(2, seed=number).shape == (2, 1, 8, 8)
-                    calls += 1
-            return calls
+                try:
+                    while True:
+                        assert model.sample(2, seed=number).shape == (2, 1, 8, 8)
+                        calls += 1
+                except Unavailable:
+                    return calls
 
         with ThreadPoolExecutor(8) as pool:
             jobs = [pool.submit(work, number) for number in range(8)]
-            while (
-                scrape(ready["metrics_address"])[
-                    'vaeserve_rows_total{graph="decoder",model="digits"}'
-                ]
-                < 100
-            ):
+            rows = 'vaeserve_rows_total{graph="decoder",model="digits"}'
+            while scrape(ready["metrics_address"])[rows] < 100:
                 assert server.process.poll() is None
             server.terminate()
-            server.wait_for("draining")
-            stopping.set()
-            calls = [job.result(30) for job in jobs]
+            calls = [job.result(60) for job in jobs]
         code, _ = server.finish()
     assert all(calls)
     assert code == 0
     assert server.records[-1]["message"] == "stopped"
+
+
+def test_a_signal_while_loading_ends_at_once(own_repository: Path) -> None:
+    """Also as process 1 of a container, where a signal without a handler is ignored."""
+    code = (
+        "import os, signal, sys\n"
+        "from vaeserve_server import app\n"
+        "from vaeserve_server.cli import serve\n"
+        "def load(*_):\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "    raise AssertionError('still here')\n"
+        "app.load_catalogue = load\n"
+        "serve()\n"
+    )
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c", code, str(own_repository)),
+            *("--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_second_signal_ends_at_once(own_repository: Path) -> None:
@@ -200,14 +218,22 @@ def test_cuda_is_refused_at_once_where_there_is_none(own_repository: Path) -> No
     assert "built without CUDA" in err
 
 
-def test_a_taken_port_is_named(own_repository: Path, app: App) -> None:
-    config = ServerConfig(
-        repository=own_repository,
-        address=f"127.0.0.1:{app.port}",
-        metrics_address="127.0.0.1:0",
-    )
+def test_a_taken_port_is_named_and_leaves_nothing_behind(own_repository: Path, app: App) -> None:
+    def config(port: int, metrics_port: int) -> ServerConfig:
+        return ServerConfig(
+            repository=own_repository,
+            address=f"127.0.0.1:{port}",
+            metrics_address=f"127.0.0.1:{metrics_port}",
+        )
+
     with pytest.raises(StartupError, match=f"cannot listen on 127.0.0.1:{app.port}"):
-        App(config).start()
+        App(config(app.port, 0)).start()
+    failed = App(config(0, app.metrics_port))
+    with pytest.raises(StartupError, match=f"cannot listen on 127.0.0.1:{app.metrics_port}"):
+        failed.start()
+    later = App(config(failed.port, 0))
+    later.start()
+    later.stop(grace_s=5)
 
 
 def test_the_server_imports_neither_torch_nor_onnx(own_repository: Path) -> None:

@@ -5,16 +5,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from vaeserve_server.app import App
+from vaeserve_server.call import Floats, Outputs
 from vaeserve_server.config import ServerConfig
+from vaeserve_server.onnx_engine import OnnxEngine
 
 ANY_PORT = "127.0.0.1:0"
 
@@ -54,6 +59,54 @@ def scrape(address: str) -> dict[str, float]:
             labels = ",".join(f'{key}="{value}"' for key, value in sorted(sample.labels.items()))
             samples[f"{sample.name}{{{labels}}}"] = sample.value
     return samples
+
+
+def wait_for(app: App, name: str, value: float) -> None:
+    """Poll /metrics until a series has a value."""
+    for _ in range(2000):
+        if series(app)[name] == value:
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"{name} is {series(app)[name]}, not {value}")
+
+
+class HeldEngines:
+    """Keeps every run of this process's engines waiting, and can make them fail."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self._running = threading.Semaphore(0)
+        self._gate = threading.Event()
+
+    def wait_for_a_run(self) -> None:
+        assert self._running.acquire(timeout=30), "no run began"
+
+    def release(self) -> None:
+        self._gate.set()
+
+    def hold(self) -> None:
+        self._running.release()
+        assert self._gate.wait(60), "the test never released the engines"
+        if self.failure is not None:
+            raise self.failure
+
+
+@contextmanager
+def held_engines() -> Iterator[HeldEngines]:
+    """Hold the engines of servers in this process; they are released at the end."""
+    held = HeldEngines()
+
+    def run(engine: OnnxEngine, rows: Floats) -> Outputs:
+        held.hold()
+        return real_run(engine, rows)
+
+    real_run = OnnxEngine.run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OnnxEngine, "run", run)
+        try:
+            yield held
+        finally:
+            held.release()
 
 
 class ServerProcess:

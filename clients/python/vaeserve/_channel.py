@@ -60,8 +60,10 @@ def _options(retries: int) -> list[tuple[str, int | str]]:
 
 
 def _service_config(retries: int) -> dict[str, object]:
-    """Round robin over replicas, and calls repeated after UNAVAILABLE only.
+    """Round robin over replicas, and calls repeated that found no server or a stopping one.
 
+    gRPC's own server cancels calls that reach it while it stops, hence CANCELLED; a call that is
+    cancelled on this side is not repeated.
     The core honours the server's `grpc-retry-pushback-ms` here. Every call is free of side effects,
     so repeating one is safe.
     """
@@ -75,7 +77,7 @@ def _service_config(retries: int) -> dict[str, object]:
                     "initialBackoff": "0.1s",
                     "maxBackoff": "2s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ]

@@ -56,6 +56,8 @@ class Connection:
             try:
                 return method(request, timeout=_channel.remaining(deadline))
             except grpc.RpcError as exc:
+                if self._closed.is_set():
+                    break
                 error = from_rpc_error(exc)
                 delay = retry_delay(error, attempt, self._retries, _channel.remaining(deadline))
                 if delay is None:
@@ -83,7 +85,7 @@ class AsyncConnection:
         self.target = target
         self._timeout = timeout
         self._retries = retries
-        self._closed = False
+        self._closed = asyncio.Event()
         self._channel = _channel.open_async_channel(target, retries)
         self.catalogue = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self.vae = vae_service_pb2_grpc.VaeServiceStub(self._channel)
@@ -100,10 +102,12 @@ class AsyncConnection:
     ) -> ReplyT:
         """As `Connection.call`."""
         attempt = 1
-        while not self._closed:
+        while not self._closed.is_set():
             try:
                 return await method(request, timeout=_channel.remaining(deadline))
             except grpc.RpcError as exc:
+                if self._closed.is_set():
+                    break
                 error = from_rpc_error(exc)
                 delay = retry_delay(error, attempt, self._retries, _channel.remaining(deadline))
                 if delay is None:
@@ -114,5 +118,5 @@ class AsyncConnection:
 
     async def close(self) -> None:
         """As `Connection.close`."""
-        self._closed = True
+        self._closed.set()
         await self._channel.close()

@@ -207,7 +207,8 @@ _BY_REASON: dict[str, type[VaeserveError]] = {
 }
 
 _BY_CODE: dict[grpc.StatusCode, type[VaeserveError]] = {
-    grpc.StatusCode.CANCELLED: Cancelled,
+    # Without a reason it was not asked for: a stopping server cancels what reaches it too late.
+    grpc.StatusCode.CANCELLED: Unavailable,
     grpc.StatusCode.UNKNOWN: InternalError,
     grpc.StatusCode.INVALID_ARGUMENT: InvalidInput,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,

@@ -39,7 +39,13 @@ class Plan(Generic[RequestT, ReplyT, ResultT]):
 
 
 def split(
-    limits: Limits, rows: int, *, request_row: int, reply_row: int, weight: int = 1
+    limits: Limits,
+    rows: int,
+    *,
+    request_row: int,
+    reply_row: int,
+    weight: int = 1,
+    most: int | None = None,
 ) -> list[range]:
     """Cut rows into requests that keep the server's limits.
 
@@ -49,6 +55,7 @@ def split(
         request_row: bytes of a row in the request.
         reply_row: bytes of a row in the answer.
         weight: rows that one of these counts as.
+        most: rows of a request for another reason; None for none.
 
     Raises:
         InvalidInput: a single row exceeds a limit.
@@ -57,7 +64,7 @@ def split(
     row_bytes = max(request_row, reply_row)
     if row_bytes > room:
         raise InvalidInput(f"one row takes {row_bytes} bytes, a message has room for {room}")
-    size = min(rows, room // row_bytes)
+    size = min(rows, room // row_bytes, most or rows)
     if limits.max_rows:
         if weight > limits.max_rows:
             raise InvalidInput(

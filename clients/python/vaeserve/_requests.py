@@ -39,6 +39,12 @@ def encode(
     """Plan an encode call; arguments as `Model.encode`, `version` 0 for the one being served."""
     if draws < 0:
         raise InvalidInput(f"draws must not be negative, got {draws}")
+    most = info.limits.max_draws // draws if draws and info.limits.max_draws else None
+    if most == 0:
+        raise InvalidInput(
+            f"{draws} draws a row; the server makes at most {info.limits.max_draws} at once, "
+            "Posterior.sample makes any number"
+        )
     rows = _inputs.pictures(x, info)
     chosen = seed_or_new(seed) if draws else None
     outputs = [pb.ENCODE_OUTPUT_MU, pb.ENCODE_OUTPUT_LOG_VAR]
@@ -72,6 +78,7 @@ def encode(
         len(rows),
         request_row=rows[0].nbytes,
         reply_row=(2 + draws) * _latent_bytes(info),
+        most=most,
     )
     return Plan(parts, build, join)
 

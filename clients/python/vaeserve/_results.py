@@ -79,10 +79,12 @@ class Limits:
 
     Attributes:
         max_rows: rows.
+        max_draws: rows times draws of an encode.
         max_message_bytes: bytes of one message, in both directions.
     """
 
     max_rows: int
+    max_draws: int
     max_message_bytes: int
 
 
@@ -143,7 +145,11 @@ class ModelInfo:
             likelihood=_LIKELIHOODS.get(model.likelihood, "unspecified"),
             gaussian_variance=model.gaussian_variance,
             preprocessing=Preprocessing(levels.scale, levels.offset) if levels else None,
-            limits=Limits(model.limits.max_rows, model.limits.max_message_bytes),
+            limits=Limits(
+                max_rows=model.limits.max_rows,
+                max_draws=model.limits.max_draws,
+                max_message_bytes=model.limits.max_message_bytes,
+            ),
             manifest=model,
         )
 

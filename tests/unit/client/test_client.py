@@ -407,7 +407,7 @@ def test_close_ends_a_call_under_way(script: Script) -> None:
     client.close()
     thread.join(10)
     answer.set()
-    assert [type(failure) for failure in failures] == [vaeserve.Cancelled]
+    assert [type(failure) for failure in failures] == [vaeserve.ClientClosed]
 
 
 def test_close_ends_the_wait_for_a_full_queue(script: Script) -> None:

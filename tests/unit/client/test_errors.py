@@ -14,7 +14,7 @@ STATUSES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
 EXPECTED = {
     "ABORTED": VaeserveError,
     "ALREADY_EXISTS": VaeserveError,
-    "CANCELLED": vaeserve.Cancelled,
+    "CANCELLED": vaeserve.Unavailable,
     "DATA_LOSS": vaeserve.InternalError,
     "DEADLINE_EXCEEDED": vaeserve.DeadlineExceeded,
     "FAILED_PRECONDITION": vaeserve.FailedPrecondition,

@@ -1,3 +1,5 @@
+from urllib.parse import quote
+
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
@@ -61,7 +63,10 @@ def test_the_unforeseen_stays_in_the_log(caplog: pytest.LogCaptureFixture) -> No
     assert "secret" in caplog.text
 
 
-def test_long_messages_are_cut() -> None:
-    status = status_of(errors.InvalidArgument("x" * 9000, reason="R", field="f"), "/s/m")
-    assert len(status.details) <= 1024
-    assert sum(len(key) + len(value) for key, value in status.trailing_metadata) < 4096
+@pytest.mark.parametrize("character", ["x", "\N{CJK UNIFIED IDEOGRAPH-4E2D}", "\N{PILE OF POO}"])
+def test_long_messages_are_cut_to_what_trailers_can_carry(character: str) -> None:
+    status = status_of(errors.InvalidArgument(character * 9000, reason="R", field="f"), "/s/m")
+    details = dict(status.trailing_metadata)["grpc-status-details-bin"]
+    assert len(status.details.encode()) <= 1024
+    # As they travel: percent-encoded and in base64, 8 KB with the key names at the most.
+    assert len(quote(status.details)) + 4 * len(details) / 3 < 6000

@@ -30,7 +30,7 @@ def reference(seed: int, stream: int, row: int, size: int, draw: int) -> list[fl
         # numpy's generator counts on before it makes its first block.
         words += philox(((draw << 64) | (row * blocks + block)) + 1, (seed, stream))
     normal = statistics.NormalDist()
-    return [normal.inv_cdf(((word >> 11) + 0.5) * 2.0**-53) for word in words[:size]]
+    return [normal.inv_cdf(((word >> 12) + 0.5) * 2.0**-52) for word in words[:size]]
 
 
 def test_the_reference_is_philox() -> None:
@@ -62,6 +62,23 @@ def test_noise_is_what_the_papers_say(
         for draw in range(draws):
             expected = reference(seed, stream, first_row + row, size, draw)
             np.testing.assert_array_equal(eps[row, draw], np.array(expected).astype(np.float32))
+
+
+@pytest.mark.parametrize("word", [0, 2**64 - 1])
+def test_the_outermost_bits_are_the_outermost_values(
+    monkeypatch: pytest.MonkeyPatch, word: int
+) -> None:
+    class Constant:
+        def __init__(self, **_: object) -> None:
+            pass
+
+        def random_raw(self, count: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+            return np.full(count, word, np.uint64)
+
+    monkeypatch.setattr(np.random, "Philox", Constant)
+    eps = standard_normal(0, Stream.PRIOR, first_row=0, rows=1, size=1)
+    assert abs(eps.item()) == pytest.approx(8.2095, abs=1e-4)
+    assert (eps.item() > 0) == (word > 0)
 
 
 @given(first=st.integers(0, 50), count=st.integers(1, 20), size=st.integers(1, 30))

@@ -21,6 +21,8 @@ _DTYPES: dict[tensor_pb2.DataType.ValueType, np.dtype[np.generic]] = {
 }
 _WIRE_TYPES = {dtype: wire for wire, dtype in _DTYPES.items()}
 
+_MOST_DIMENSIONS = 8
+
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float32]
 
@@ -46,30 +48,33 @@ def to_tensor(array: Array) -> tensor_pb2.Tensor:
 
 
 def from_tensor(tensor: tensor_pb2.Tensor) -> Array:
-    """Read a message as a read-only array that shares its bytes.
+    """Read a message as a read-only array.
 
-    Nothing is allocated for the elements, and the byte count is compared with Python integers, so a
-    shape whose product is huge is refused like any other wrong length.
+    The elements are copied once, out of the message, and the byte count is compared with Python
+    integers: a shape whose product is huge is refused like any other wrong length.
 
     Returns:
         float32 or uint8 array of the message's shape.
 
     Raises:
-        TensorError: unknown dtype, negative dimension, or a byte count other than the shape asks
-            for.
+        TensorError: unknown dtype, negative or too many dimensions, or a byte count other than the
+            shape asks for.
     """
     dtype = _DTYPES.get(tensor.dtype)
     if dtype is None:
         raise TensorError(f"dtype {tensor.dtype} is unknown; use FLOAT32 or UINT8")
+    if len(tensor.shape) > _MOST_DIMENSIONS:
+        raise TensorError(f"shape has {len(tensor.shape)} dimensions")
     shape = tuple(tensor.shape)
     if any(size < 0 for size in shape):
         raise TensorError(f"shape {list(shape)} has a negative dimension")
     expected = math.prod(shape) * dtype.itemsize
-    if len(tensor.data) != expected:
+    data = tensor.data  # each access makes a new copy
+    if len(data) != expected:
         raise TensorError(
-            f"shape {list(shape)} of {dtype.name} takes {expected} bytes, got {len(tensor.data)}"
+            f"shape {list(shape)} of {dtype.name} takes {expected} bytes, got {len(data)}"
         )
-    return np.frombuffer(tensor.data, dtype).reshape(shape)
+    return np.frombuffer(data, dtype).reshape(shape)
 
 
 def rows_from_tensor(tensor: tensor_pb2.Tensor, row_shape: Sequence[int]) -> Array:
@@ -86,9 +91,11 @@ def rows_from_tensor(tensor: tensor_pb2.Tensor, row_shape: Sequence[int]) -> Arr
         TensorError: as `from_tensor`, or another row shape, or no rows.
     """
     wanted = list(row_shape)
-    if list(tensor.shape[1:]) != wanted or not tensor.shape:
+    # The count first: a message may hold millions of dimensions.
+    if len(tensor.shape) != len(wanted) + 1 or list(tensor.shape[1:]) != wanted:
+        got = [*tensor.shape[:_MOST_DIMENSIONS], *["..."][: len(tensor.shape) > _MOST_DIMENSIONS]]
         raise TensorError(
-            f"shape {list(tensor.shape)} does not fit; "
+            f"shape [{', '.join(map(str, got))}] does not fit; "
             f"this model takes [rows, {', '.join(map(str, wanted))}]"
         )
     if tensor.shape[0] == 0:

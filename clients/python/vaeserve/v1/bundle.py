@@ -4,13 +4,15 @@
                                    encoder.onnx     x -> mu, log_var
                                    decoder.onnx     z -> x_hat
                                    golden.npz       x, mu, log_var, z, x_hat by PyTorch
-                                   calibration.npz  percentiles of the training scores,
+                                   calibration.npz  percentiles of the validation scores,
                                                     aggregated posterior
 
 Every file but the manifest is listed in it with its sha256. Nothing is pickled.
 """
 
 import hashlib
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from google.protobuf import json_format
@@ -33,7 +35,8 @@ def read_manifest(folder: Path) -> model_pb2.ModelInfo:
     """Parse model.json.
 
     Raises:
-        BundleError: missing, not JSON, unknown fields, or a layout that this version does not know.
+        BundleError: missing, not JSON, unknown fields or values that cannot be served, or a layout
+            that this version does not know.
     """
     path = folder / MANIFEST
     try:
@@ -46,6 +49,8 @@ def read_manifest(folder: Path) -> model_pb2.ModelInfo:
         raise BundleError(
             f"{path}: format_version {info.format_version}; this version reads {FORMAT_VERSION}"
         )
+    for problem in _problems(info):
+        raise BundleError(f"{path}: {problem}")
     return info
 
 
@@ -93,9 +98,24 @@ def read_files(folder: Path, info: model_pb2.ModelInfo) -> dict[str, bytes]:
     return contents
 
 
+def _problems(info: model_pb2.ModelInfo) -> Iterator[str]:
+    """What would fail later, at the first request that needs it."""
+    for name, shape in (("input_shape", info.input_shape), ("latent_shape", info.latent_shape)):
+        if not shape or min(shape) < 1:
+            yield f"{name} {list(shape)} must be positive sizes"
+    if info.likelihood == model_pb2.LIKELIHOOD_GAUSSIAN:
+        if not 0 < info.gaussian_variance < math.inf:
+            yield f"gaussian_variance {info.gaussian_variance} must be above 0"
+    elif info.likelihood != model_pb2.LIKELIHOOD_BERNOULLI:
+        yield "likelihood must be Bernoulli or Gaussian"
+    if info.HasField("preprocessing") and not 0 < info.preprocessing.scale < math.inf:
+        yield f"preprocessing.scale {info.preprocessing.scale} must be above 0"
+
+
 def _read_checked(folder: Path, entry: model_pb2.FileDigest) -> bytes:
     path = folder / entry.name
-    if Path(entry.name).name != entry.name or not path.resolve().is_relative_to(folder.resolve()):
+    plain = Path(entry.name).name == entry.name and entry.name.isprintable()
+    if not plain or not path.resolve().is_relative_to(folder.resolve()):
         raise BundleError(f"{folder / MANIFEST}: {entry.name!r} lies outside the bundle's folder")
     try:
         data = path.read_bytes()

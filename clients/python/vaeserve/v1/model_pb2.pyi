@@ -239,19 +239,23 @@ class Limits(_message.Message):
 
     MAX_ROWS_FIELD_NUMBER: _builtins.int
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_DRAWS_FIELD_NUMBER: _builtins.int
     max_rows: _builtins.int
     """Most rows in one request, and in one batch."""
     max_message_bytes: _builtins.int
     """Largest message in bytes, in both directions."""
+    max_draws: _builtins.int
+    """Most draws of one Encode: rows times draws per row."""
     def __init__(
         self,
         *,
         max_rows: _builtins.int = ...,
         max_message_bytes: _builtins.int = ...,
+        max_draws: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_message_bytes", b"max_message_bytes", "max_rows", b"max_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_draws", b"max_draws", "max_message_bytes", b"max_message_bytes", "max_rows", b"max_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -150,7 +150,7 @@ class EncodeRequest(_message.Message):
     version: _builtins.int
     """Version; 0 means the one being served."""
     draws: _builtins.int
-    """Draws per row, 1..4096 when DRAWS is asked for, else 0."""
+    """Draws per row, at least 1 when DRAWS is asked for, else 0. Rows times draws is limited, see Limits."""
     seed: _builtins.int
     """Seed of the draws; the service chooses and returns one when absent."""
     first_row: _builtins.int

@@ -1,0 +1,243 @@
+"""Reads the repository and makes its models ready.
+
+Loading is all or nothing: a version is served only after its digests, its graphs' signatures, a
+warm-up of every batch size and a self-test on its golden rows.
+"""
+
+import io
+import logging
+import math
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from vaeserve.v1 import bundle, model_pb2
+from vaeserve_server.batcher import Batcher
+from vaeserve_server.call import Floats
+from vaeserve_server.config import MAX_MESSAGE_BYTES, ServerConfig
+from vaeserve_server.errors import StartupError
+from vaeserve_server.metrics import Metrics
+from vaeserve_server.models import Catalogue, Model
+from vaeserve_server.onnx_engine import Device, OnnxEngine
+from vaeserve_server.run_times import RunTimes
+
+_log = logging.getLogger(__name__)
+
+# Parity is proven on the exporting machine (1e-5); another processor sums in another order, another
+# graph is far off.
+_SELF_TEST_TOLERANCE = {False: 1e-4, True: 1e-2}  # by "on CUDA", where TF32 rounds to 10 bits
+
+# Room in a message for everything but the rows: names, shapes, seeds.
+_MESSAGE_OVERHEAD_BYTES = 4096
+
+# A queue holds at most this much, whatever its rows weigh.
+_MAX_QUEUE_BYTES = 1 << 30
+
+# Draws of one Encode, in floats: about 40 ms of work, and 60 MB while it lasts.
+_MAX_DRAWN_FLOATS = 1 << 20
+
+
+def load_catalogue(
+    config: ServerConfig, device: Device, metrics: Metrics, on_death: Callable[[], None]
+) -> Catalogue:
+    """Load the highest loadable version of every model in the repository.
+
+    Raises:
+        StartupError: there is no repository, or nothing in it can be served; the message lists the
+            reasons.
+    """
+    if not config.repository.is_dir():
+        raise StartupError(f"{config.repository}: is no folder; give the model repository")
+    catalogue = Catalogue()
+    for name, versions in find_versions(config.repository).items():
+        problems = []
+        for version in versions:
+            try:
+                catalogue.models[name] = _load(version, config, device, metrics, on_death)
+                break
+            except Exception as error:  # noqa: BLE001  one bad bundle must not stop the others
+                problem = str(error)
+                if not isinstance(error, bundle.BundleError | StartupError):
+                    problem = f"{version}: {type(error).__name__}: {error}"
+                _log.error("refused", extra={"bundle": str(version), "problem": problem})
+                problems.append(problem)
+        if problems:
+            catalogue.problems[name] = "; ".join(problems)
+    if not catalogue.models:
+        reasons = "\n".join(catalogue.problems.values()) or "there is no model folder in it"
+        raise StartupError(f"{config.repository}: nothing can be served\n{reasons}")
+    return catalogue
+
+
+def find_versions(repository: Path) -> dict[str, list[Path]]:
+    """Version folders by model name, highest first.
+
+    A version is a folder named by a positive integer; a half-written `.3.part` is none. A folder
+    without versions, such as a volume's `lost+found`, is no model.
+
+    Raises:
+        StartupError: the repository cannot be listed.
+    """
+    models = {}
+    try:
+        folders = sorted(path for path in repository.iterdir() if path.is_dir())
+    except OSError as error:
+        raise StartupError(f"{repository}: cannot be listed: {error.strerror}") from error
+    for folder in folders:
+        try:
+            versions = [path for path in folder.iterdir() if path.is_dir() and _is_version(path)]
+        except OSError as error:
+            _log.warning("skipped", extra={"folder": str(folder), "problem": str(error)})
+            continue
+        if versions and not folder.name.startswith("."):
+            models[folder.name] = sorted(versions, key=lambda path: int(path.name), reverse=True)
+    return models
+
+
+def read_bundle(folder: Path) -> tuple[model_pb2.ModelInfo, dict[str, bytes]]:
+    """Read a version as a whole.
+
+    Returns:
+        its manifest, and its files by name.
+
+    Raises:
+        bundle.BundleError: it is no sound bundle, or another model's or version's.
+    """
+    info = bundle.read_manifest(folder)
+    if (info.name, info.version) != (folder.parent.name, int(folder.name)):
+        raise bundle.BundleError(f"{folder}: its manifest is of {info.name}/{info.version}")
+    return info, bundle.read_files(folder, info)
+
+
+def _is_version(path: Path) -> bool:
+    return path.name.isascii() and path.name.isdecimal() and not path.name.startswith("0")
+
+
+def _load(
+    folder: Path,
+    config: ServerConfig,
+    device: Device,
+    metrics: Metrics,
+    on_death: Callable[[], None],
+) -> Model:
+    """Check, warm up and self-test one version.
+
+    Raises:
+        bundle.BundleError: the folder is no sound bundle.
+        StartupError: its graphs do not run, or not to its golden rows.
+    """
+    info, files = read_bundle(folder)
+    max_rows = _max_rows(info, config.max_rows)
+    info.limits.max_rows = max_rows
+    info.limits.max_message_bytes = MAX_MESSAGE_BYTES
+    info.limits.max_draws = max(max_rows, _MAX_DRAWN_FLOATS // math.prod(info.latent_shape))
+
+    encoder = OnnxEngine(files[info.encoder.file], info.encoder, device, config.threads)
+    decoder = OnnxEngine(files[info.decoder.file], info.decoder, device, config.threads)
+    for engine, shape in ((encoder, info.input_shape), (decoder, info.latent_shape)):
+        if engine.row_shape != tuple(shape):
+            raise StartupError(
+                f"{folder}: a graph takes {engine.row_shape}, its manifest says {shape}"
+            )
+    encoder_times, decoder_times = _warm_up(encoder, max_rows), _warm_up(decoder, max_rows)
+    golden = _arrays(folder / bundle.GOLDEN, files, ("x", "mu", "log_var", "z", "x_hat"))
+    rows = {name: values[:max_rows].astype(np.float32) for name, values in golden.items()}
+    _self_test(folder, encoder, decoder, rows, _SELF_TEST_TOLERANCE[encoder.device.on_cuda])
+    calibration = _arrays(
+        folder / bundle.CALIBRATION, files, ("percent", "kl_nats", "reconstruction_nats")
+    )
+
+    def batcher(name: str, engine: OnnxEngine, times: RunTimes) -> Batcher:
+        observer = metrics.graph(info.name, name)
+        most = max(max_rows, _MAX_QUEUE_BYTES // (4 * math.prod(engine.row_shape)))
+        made = Batcher(
+            engine,
+            name=f"{info.name}-{name}",
+            max_rows=max_rows,
+            max_queue_rows=min(config.max_queue_rows, most),
+            max_delay_s=config.max_delay_ms / 1000,
+            run_times=times,
+            observer=observer,
+            on_death=on_death,
+        )
+        observer.watch(made)
+        return made
+
+    metrics.model_loaded(info, encoder.provider, calibration)
+    _log.info(
+        "model loaded",
+        extra={
+            "model": info.name,
+            "version": info.version,
+            "provider": encoder.provider,
+            "encoder_threads": encoder.threads,
+            "decoder_threads": decoder.threads,
+            "max_rows": max_rows,
+        },
+    )
+    return Model(
+        info=info,
+        encoder=batcher("encoder", encoder, encoder_times),
+        decoder=batcher("decoder", decoder, decoder_times),
+    )
+
+
+def _max_rows(info: model_pb2.ModelInfo, configured: int) -> int:
+    """At most the configured rows, and no more than fit one message: x, mu, log_var, a draw."""
+    floats = math.prod(info.input_shape) + 3 * math.prod(info.latent_shape)
+    fitting = (MAX_MESSAGE_BYTES - _MESSAGE_OVERHEAD_BYTES) // (4 * floats)
+    if fitting < 1:
+        raise StartupError(f"{info.name}: one row of {floats} floats exceeds the message limit")
+    return min(configured, fitting)
+
+
+def _warm_up(engine: OnnxEngine, max_rows: int) -> RunTimes:
+    """Run every bucket twice: the first run allocates and tunes, the second is timed."""
+    times = RunTimes()
+    rows = 1
+    while rows < 2 * max_rows:
+        batch = np.zeros((min(rows, max_rows), *engine.row_shape), np.float32)
+        engine.run(batch)
+        start = time.monotonic()
+        engine.run(batch)
+        times.record(len(batch), time.monotonic() - start)
+        rows *= 2
+    return times
+
+
+def _arrays(
+    path: Path, files: dict[str, bytes], names: Sequence[str]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Named arrays of one .npz file of the bundle."""
+    try:
+        with np.load(io.BytesIO(files[path.name]), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in names}
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise StartupError(f"{path}: cannot be read: {error}") from error
+
+
+def _self_test(
+    folder: Path,
+    encoder: OnnxEngine,
+    decoder: OnnxEngine,
+    rows: dict[str, Floats],
+    tolerance: float,
+) -> None:
+    """Compare both graphs with what PyTorch computed when the bundle was written."""
+    if not len(rows["x"]) or not len(rows["z"]):
+        raise StartupError(f"{folder / bundle.GOLDEN}: holds no rows")
+    mu, log_var = encoder.run(rows["x"])
+    (x_hat,) = decoder.run(rows["z"])
+    for name, got in (("mu", mu), ("log_var", log_var), ("x_hat", x_hat)):
+        if not _close(got, rows[name], tolerance):
+            raise StartupError(f"{folder}: self-test failed: {name} differs from the golden rows")
+
+
+def _close(values: Floats, expected: Floats, tolerance: float) -> bool:
+    return values.shape == expected.shape and np.allclose(
+        values, expected, rtol=tolerance, atol=tolerance
+    )
