@@ -93,7 +93,7 @@ def _contents(run: Path, name: str, version: int) -> tuple[dict[str, bytes], mod
         latent_space_id=bundle.latent_space_id(files[bundle.ENCODER], files[bundle.DECODER]),
         likelihood=_LIKELIHOODS[config.settings.likelihood],
         gaussian_variance=config.settings.gaussian_variance if gaussian else 0.0,
-        preprocessing=model_pb2.Preprocessing(scale=1 / 255) if config.is_picture else None,
+        preprocessing=model_pb2.Preprocessing(scale=config.level) if config.level else None,
         encoder=model_pb2.Graph(
             file=bundle.ENCODER,
             input_name=onnx_graphs.ENCODER_INPUT,

@@ -5,11 +5,13 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from vaeserve_export.errors import VaeError
 from vaeserve_export.settings import LIKELIHOODS, MODELS, TrainSettings
@@ -17,6 +19,8 @@ from vaeserve_export.settings import LIKELIHOODS, MODELS, TrainSettings
 if TYPE_CHECKING:
     from vaeserve_export.run import Summary
     from vaeserve_export.verify import Verification
+
+_INTERRUPTED = 130  # as shells have it
 
 _DEFAULTS = TrainSettings()
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -73,7 +77,7 @@ def _setting(name: str, text: str, **attributes: Any) -> Callable[[_Function], _
 @_setting("binarise", "Draw binary pixels anew each epoch.", is_flag=True)
 @_setting("seed", "Of everything random.")
 @_setting("threads", "PyTorch's threads.")
-@click.option("--resume", is_flag=True, help="Continue the run in the folder, bit for bit.")
+@click.option("--resume", is_flag=True, help="Continue the run in the folder, as it was set up.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def train(spec: str, run: Path, resume: bool, as_json: bool, **settings: Any) -> None:
     """Train a VAE and keep its best weights.
@@ -83,12 +87,46 @@ def train(spec: str, run: Path, resume: bool, as_json: bool, **settings: Any) ->
     """
     from vaeserve_export import data, progress, train as training
 
+    if resume:
+        settings = _resumed(run, settings)
     chosen = TrainSettings(**settings)
     dataset = data.load(spec)
-    train_rows = len(data.split(len(dataset.x), chosen.seed)[0])
-    with progress.show(chosen.epochs, train_rows, to_stderr=as_json) as listener:
-        summary = training.train(chosen, dataset, run, resume=resume, listener=listener)
+    train_rows, validation_rows = map(len, data.split(len(dataset.x), chosen.seed))
+    click.echo(
+        f"{spec}: {train_rows} rows to train on and {validation_rows} to validate, "
+        f"{list(dataset.row_shape)} each, values {dataset.x.min():g} to {dataset.x.max():g}; "
+        f"{chosen.model}, {chosen.likelihood}, at most {chosen.epochs} epochs",
+        err=as_json,
+    )
+    try:
+        with progress.show(chosen.epochs, train_rows, to_stderr=as_json) as listener:
+            summary = training.train(chosen, dataset, run, resume=resume, listener=listener)
+    except KeyboardInterrupt:
+        click.echo(
+            f"\ninterrupted; go on with --resume, or finish with --resume --epochs 1: {run}",
+            err=True,
+        )
+        sys.exit(_INTERRUPTED)
     click.echo(json.dumps(dataclasses.asdict(summary)) if as_json else _trained(run, summary))
+    if not summary.active_units:
+        click.echo(
+            "warning: no latent dimension is active, the decoder ignores the latents: "
+            "train longer, warm the KL up, or lower beta or the learning rate",
+            err=True,
+        )
+
+
+def _resumed(run: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The run's own settings, but for what was typed now."""
+    from vaeserve_export.run import read_config
+
+    context = click.get_current_context()
+    typed = {
+        name: value
+        for name, value in settings.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    return dataclasses.asdict(read_config(run).settings) | typed
 
 
 @click.command(cls=Command)

@@ -22,13 +22,14 @@ class Dataset:
     Attributes:
         x: float32 [rows, ...]; pictures are [rows, channels, height, width] with values in [0, 1].
         labels: int64 [rows], or None.
-        is_picture: whether a row is a picture whose values stand for the levels 0..255.
+        level: model units of one uint8 level (1/255 for levels 0..255) where rows are pictures;
+            None where they are vectors.
         name: the specification it was loaded from.
     """
 
     x: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64] | None
-    is_picture: bool
+    level: float | None
     name: str
 
     @property
@@ -90,7 +91,7 @@ def _digits() -> data_files.Rows:
     from sklearn.datasets import load_digits  # noqa: PLC0415 - slow to import, seldom needed
 
     digits = load_digits()
-    return data_files.Rows(digits.images[:, None] / 16.0, digits.target, is_picture=True)
+    return data_files.Rows(digits.images[:, None] / 16.0, digits.target, data_files.LEVEL)
 
 
 def _checked(rows: data_files.Rows, spec: str) -> Dataset:
@@ -102,7 +103,7 @@ def _checked(rows: data_files.Rows, spec: str) -> Dataset:
         raise DataError(f"{spec}: is empty: shape {list(x.shape)}")
     if not np.isfinite(x).all():
         raise DataError(f"{spec}: holds NaN or infinite values")
-    if rows.is_picture and not 0.0 <= x.min() <= x.max() <= 1.0:
+    if rows.level is not None and not 0.0 <= x.min() <= x.max() <= 1.0:
         raise DataError(f"{spec}: pictures must lie in [0, 1], found {x.min():g} to {x.max():g}")
     if labels is not None and (labels.shape != x.shape[:1] or labels.dtype.kind not in "iu"):
         raise DataError(
@@ -112,6 +113,6 @@ def _checked(rows: data_files.Rows, spec: str) -> Dataset:
     return Dataset(
         x=x,
         labels=None if labels is None else labels.astype(np.int64),
-        is_picture=rows.is_picture,
+        level=rows.level,
         name=spec,
     )

@@ -14,17 +14,24 @@ from vaeserve_export.errors import DataError
 
 IDX_IMAGES = 0x00000803  # unsigned bytes, three dimensions
 IDX_LABELS = 0x00000801  # unsigned bytes, one dimension
+LEVEL = 1 / 255  # levels 0..255 are the values 0..1
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 _Array = npt.NDArray[Any]
 
 
 class Rows(NamedTuple):
-    """What a reader returns: x [rows, ...] in model units, labels [rows] or None."""
+    """What a reader returns.
+
+    Attributes:
+        x: [rows, ...] in model units.
+        labels: [rows], or None.
+        level: model units of one uint8 level where rows are pictures, else None.
+    """
 
     x: _Array
     labels: _Array | None
-    is_picture: bool
+    level: float | None
 
 
 def read_idx(folder: Path) -> Rows:
@@ -43,7 +50,7 @@ def read_idx(folder: Path) -> Rows:
     if images is None:
         raise DataError(f"{folder}: holds no train-images-idx3-ubyte, plain or .gz")
     labels = _read_idx_file(folder, "train-labels-idx1-ubyte", IDX_LABELS)
-    return Rows(_from_levels(images[:, None]), labels, is_picture=True)
+    return Rows(_in_units(images[:, None], LEVEL), labels, LEVEL)
 
 
 def read_npz(file: Path) -> Rows:
@@ -51,31 +58,37 @@ def read_npz(file: Path) -> Rows:
 
     Arrays: `images`, else `x`, else `train`; `labels` if there. uint8 arrays are pictures
     [rows, height, width], [rows, height, width, channels] or [rows, channels, height, width] with
-    levels 0..255, or 0..1 where none is above 1. Float arrays are vectors [rows, features] or
-    pictures [rows, channels, height, width] in [0, 1].
+    levels 0..255, or 0..1 where none is above 1: served, such a model takes and gives those levels.
+    Float arrays are vectors [rows, features] or pictures in [0, 1] with a channel axis.
 
     Raises:
         DataError: unreadable, no such array, or another dtype or shape.
     """
     try:
         # Opened here, because np.load leaves a file that is no archive open.
+        if not zipfile.is_zipfile(file) and file.exists():
+            raise DataError(f"{file}: cannot be read as an .npz archive: it is none")
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             name = next((key for key in ("images", "x", "train") if key in archive), None)
             if name is None:
-                raise DataError(f"{file}: holds no array named images, x or train")
+                raise DataError(
+                    f"{file}: holds no array named images, x or train, but {', '.join(archive)}"
+                )
             array, labels = archive[name], archive.get("labels")
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{file}: cannot be read as an .npz archive: {_reason(error)}") from error
     if array.dtype == np.uint8:
-        return Rows(
-            _from_levels(_channels_first(array, f"{file}: {name}")), labels, is_picture=True
-        )
+        level = 1.0 if array.max(initial=0) <= 1 else LEVEL
+        pictures = _channels_first(array, f"{file}: {name}")
+        return Rows(_in_units(pictures, level), labels, level)
     if array.dtype.kind != "f" or array.ndim not in {2, 4}:
         raise DataError(
             f"{file}: {name} is {array.dtype} {list(array.shape)}; "
-            "use uint8 pictures, or floats [rows, features] or [rows, channels, height, width]"
+            "use uint8 pictures, floats [rows, features], or floats [rows, channels, height, width]"
         )
-    return Rows(array, labels, is_picture=array.ndim == 4)
+    if array.ndim == 2:
+        return Rows(array, labels, None)
+    return Rows(_channels_first(array, f"{file}: {name}"), labels, LEVEL)
 
 
 def read_folder(folder: Path) -> Rows:
@@ -92,7 +105,8 @@ def read_folder(folder: Path) -> Rows:
     """
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
-        raise DataError(f"{folder}: holds no PNG or JPEG pictures")
+        what = "holds no PNG or JPEG pictures" if folder.is_dir() else "is no folder"
+        raise DataError(f"{folder}: {what}")
     first = _read_picture(paths[0])
     x = np.empty((len(paths), *first.shape), np.float32)
     for row, path in enumerate(paths):
@@ -102,11 +116,11 @@ def read_folder(folder: Path) -> Rows:
                 f"{path}: is {_size(picture)} but {paths[0].name} is {_size(first)}; "
                 "all pictures must have one size and colour mode"
             )
-        x[row] = picture / np.float32(255)
+        x[row] = _in_units(picture, LEVEL)
     classes = [path.relative_to(folder).parts[0] for path in paths if path.parent != folder]
     if len(classes) < len(paths):
-        return Rows(x, None, is_picture=True)
-    return Rows(x, np.unique(classes, return_inverse=True)[1], is_picture=True)
+        return Rows(x, None, LEVEL)
+    return Rows(x, np.unique(classes, return_inverse=True)[1], LEVEL)
 
 
 def _read_idx_file(folder: Path, name: str, magic: int) -> _Array | None:
@@ -118,6 +132,8 @@ def _read_idx_file(folder: Path, name: str, magic: int) -> _Array | None:
         data = gzip.decompress(path.read_bytes()) if path == packed else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {_reason(error)}") from error
+    if not data:
+        raise DataError(f"{path}: is empty")
     header = 4 + 4 * (magic & 0xFF)
     found = int.from_bytes(data[:4], "big")
     if len(data) < header or found != magic:
@@ -128,13 +144,13 @@ def _read_idx_file(folder: Path, name: str, magic: int) -> _Array | None:
     if len(data) != header + math.prod(shape):
         raise DataError(
             f"{path}: shape {shape} takes {header + math.prod(shape)} bytes, "
-            f"the file has {len(data)}: it is truncated or damaged"
+            f"the file has {len(data)}: it is truncated, too long or damaged"
         )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
 def _channels_first(array: _Array, name: str) -> _Array:
-    """[rows, channels, height, width] of the three layouts for uint8 pictures."""
+    """[rows, channels, height, width] of the three layouts that pictures come in."""
     if array.ndim == 3:
         return array[:, None]
     if array.ndim == 4 and array.shape[3] in {1, 3}:
@@ -144,10 +160,9 @@ def _channels_first(array: _Array, name: str) -> _Array:
     raise DataError(f"{name} has shape {list(array.shape)}; pictures have one or three channels")
 
 
-def _from_levels(levels: _Array) -> _Array:
-    """uint8 levels to [0, 1]; a binary array is there already."""
-    top = 1 if levels.max(initial=0) <= 1 else 255
-    return levels.astype(np.float32) / np.float32(top)
+def _in_units(levels: _Array, level: float) -> _Array:
+    """uint8 levels to model units; divided, as everybody does, since it rounds better."""
+    return levels.astype(np.float32) / np.float32(1 / level)
 
 
 def _read_picture(path: Path) -> _Array:

@@ -44,7 +44,7 @@ class RunConfig:
         data: specification the data was loaded from.
         data_sha256: digest of the data.
         input_shape: shape of one row.
-        is_picture: whether rows are pictures.
+        level: model units of one uint8 level where rows are pictures, else None.
         versions: of Python and PyTorch.
     """
 
@@ -52,7 +52,7 @@ class RunConfig:
     data: str
     data_sha256: str
     input_shape: tuple[int, ...]
-    is_picture: bool
+    level: float | None
     versions: dict[str, str]
 
     @property

@@ -173,7 +173,7 @@ def _prepare(
         data=data.name,
         data_sha256=data.sha256,
         input_shape=data.row_shape,
-        is_picture=data.is_picture,
+        level=data.level,
         versions={"python": platform.python_version(), "torch": str(torch.__version__)},
     )
     vae = build(config.vae, seed["init"])

@@ -59,12 +59,14 @@ def verify(folder: Path) -> Verification:
         VerifyError: a file that is missing, damaged or outside the folder, a graph that must not
             be served, or outputs that are not PyTorch's.
     """
+    if not (folder / bundle.MANIFEST).exists() and list(folder.glob(f"[0-9]*/{bundle.MANIFEST}")):
+        raise VerifyError(f"{folder}: is a model; give one of its versions, as {folder}/1")
     try:
         info = bundle.read_manifest(folder)
         files = bundle.read_files(folder, info)
     except bundle.BundleError as error:
         raise VerifyError(str(error)) from error
-    golden = _read_golden(files[bundle.GOLDEN])
+    golden = _read_golden(files[bundle.GOLDEN], info)
     encode = _session(info.encoder, files)
     decode = _session(info.decoder, files)
     expected = [golden["mu"], golden["log_var"]]
@@ -94,15 +96,21 @@ def _record(folder: Path, info: model_pb2.ModelInfo, measured: model_pb2.Numeric
     return True
 
 
-def _read_golden(content: bytes) -> dict[str, Floats]:
+def _read_golden(content: bytes, info: model_pb2.ModelInfo) -> dict[str, Floats]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in ("x", "mu", "log_var", "z", "x_hat")}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise VerifyError(f"{bundle.GOLDEN}: cannot be read: {error}") from error
+    pictures, latents = tuple(info.input_shape), tuple(info.latent_shape)
+    shapes = {"x": pictures, "x_hat": pictures, "mu": latents, "log_var": latents, "z": latents}
     for name, array in arrays.items():
-        if array.dtype != np.float32 or array.ndim < 2 or len(array) != len(arrays["x"]):
-            raise VerifyError(f"{bundle.GOLDEN}: {name} is {array.dtype} {list(array.shape)}")
+        wanted = (len(arrays["x"]), *shapes[name])
+        if array.dtype != np.float32 or array.shape != wanted:
+            raise VerifyError(
+                f"{bundle.GOLDEN}: {name} is {array.dtype} {list(array.shape)}, by the manifest it "
+                f"is float32 {list(wanted)}"
+            )
     if not len(arrays["x"]):
         raise VerifyError(f"{bundle.GOLDEN}: holds no rows")
     return arrays

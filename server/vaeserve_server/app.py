@@ -76,7 +76,10 @@ class App:
 
     def drain(self) -> None:
         """Say not ready, serve on while load balancers notice, then refuse, finish and stop."""
-        _log.info("draining", extra={"drain_delay_s": self._config.drain_delay_s})
+        _log.info(
+            "draining; another signal ends at once",
+            extra={"drain_delay_s": self._config.drain_delay_s},
+        )
         self._health.not_ready()
         time.sleep(self._config.drain_delay_s)
         self.stop(grace_s=self._config.grace_s)

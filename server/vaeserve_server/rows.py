@@ -13,6 +13,9 @@ from vaeserve_server.errors import InvalidArgument, LatentSpaceMismatch, TooMany
 # Every client language can hold such a seed exactly, JavaScript's numbers included.
 _CHOSEN_SEED_BITS = 53
 
+# Probabilities that a caller computed may leave [0, 1] by this much.
+_ROUNDING = 1e-5
+
 
 def input_rows(tensor: tensor_pb2.Tensor, info: model_pb2.ModelInfo, field: str) -> Floats:
     """Rows for the encoder: float32 model values, or uint8 levels turned into them.
@@ -21,21 +24,30 @@ def input_rows(tensor: tensor_pb2.Tensor, info: model_pb2.ModelInfo, field: str)
         float32 [rows, ...input_shape], finite, 1 <= rows <= max_rows.
 
     Raises:
-        InvalidArgument: wrong shape, dtype or byte count, not finite, or levels for a model that
-            has no pictures.
+        InvalidArgument: wrong shape, dtype or byte count, not finite, outside [0, 1] where the
+            likelihood is Bernoulli, or levels for a model that has no pictures.
         TooManyRows: more than max_rows.
     """
     rows = _checked(tensor, info.input_shape, info, field)
     if rows.dtype == np.float32:
-        return _finite(rows.astype(np.float32, copy=False), field)
+        values = _finite(rows.astype(np.float32, copy=False), field)
+        if info.likelihood == model_pb2.LIKELIHOOD_BERNOULLI and not _in_unit_interval(values):
+            raise InvalidArgument(
+                f"model {info.name!r} takes values in [0, 1], here are {values.min():g} to "
+                f"{values.max():g}; levels 0..255 go as uint8",
+                reason="INVALID_TENSOR",
+                field=field,
+            )
+        return values
     if not info.HasField("preprocessing"):
         raise InvalidArgument(
             f"model {info.name!r} takes vectors, not uint8 levels; send float32",
             reason="INVALID_TENSOR",
             field=field,
         )
-    scale, offset = np.float32(info.preprocessing.scale), np.float32(info.preprocessing.offset)
-    return rows.astype(np.float32) * scale + offset
+    # In doubles, so that the value is the float nearest to level / 255, as callers compute it.
+    values = np.arange(256) * info.preprocessing.scale + info.preprocessing.offset
+    return values.astype(np.float32)[rows]
 
 
 def latent_rows(
@@ -144,6 +156,10 @@ def check_outputs(*outputs: Floats) -> None:
     """
     if not all(np.isfinite(output).all() for output in outputs):
         raise InvalidArgument("the model overflows on these values", reason="NOT_FINITE")
+
+
+def _in_unit_interval(rows: Floats) -> bool:
+    return bool(rows.min() >= -_ROUNDING and rows.max() <= 1 + _ROUNDING)
 
 
 def _finite(rows: Floats, field: str) -> Floats:

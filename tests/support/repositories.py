@@ -26,8 +26,8 @@ def make_repository(folder: Path) -> Path:
     vectors = rng.normal(size=(64, *ROW_SHAPES["vectors"])).astype(np.float32)
     data = {
         "digits": load("digits"),
-        "rgb": Dataset(pictures, None, is_picture=True, name="noise pictures"),
-        "vectors": Dataset(vectors, None, is_picture=False, name="noise vectors"),
+        "rgb": Dataset(pictures, None, level=1 / 255, name="noise pictures"),
+        "vectors": Dataset(vectors, None, level=None, name="noise vectors"),
     }
     settings = {
         "digits": TrainSettings(epochs=3, hidden=64),

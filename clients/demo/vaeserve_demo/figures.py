@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 mpl.use("Agg")  # before pyplot is loaded: only files are written, no display is needed
 
-from matplotlib import pyplot as plt
+from matplotlib import patheffects, pyplot as plt
 from matplotlib.axes import Axes
 
 Floats = npt.NDArray[np.float32]
@@ -29,7 +29,13 @@ def training_curves(epochs: Sequence[dict[str, float]], path: Path) -> None:
     x = [record["epoch"] for record in epochs]
     for axis, (term, title) in zip(axes, terms.items(), strict=True):
         for part, style in (("train", "--"), ("validation", "-")):
-            axis.plot(x, [record[f"{part}_{term}_nats"] for record in epochs], style, label=part)
+            values = [record[f"{part}_{term}_nats"] for record in epochs]
+            axis.plot(x, values, style, label=part)
+        if term != "kl":
+            # The first epochs tower above all that follows.
+            settled = values[len(values) // 25 :]
+            spread = max(settled) - min(settled)
+            axis.set_ylim(min(settled) - 0.1 * spread, max(settled) + 0.1 * spread)
         axis.set(title=title, xlabel="epoch", ylabel="nats per picture")
         axis.grid(alpha=0.3)
     axes[0].legend()
@@ -90,10 +96,11 @@ def latent_map(mu: Floats, labels: npt.NDArray[np.int64], path: Path) -> None:
         x, y = flat[chosen].T
         axis.scatter(x, y, s=8, alpha=0.7, color=f"C{digit}", label=str(digit))
         centre = np.median(flat[chosen], axis=0)
-        axis.annotate(str(digit), centre, weight="bold", size=14, ha="center", va="center")
+        text = axis.annotate(str(digit), centre, weight="bold", size=16, ha="center", va="center")
+        text.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
     axis.legend(title="digit", markerscale=2, loc="center left", bbox_to_anchor=(1, 0.5))
     axis.set(
-        title=f"Latent means of {len(mu)} digits ({share:.0%} of their variance)",
+        title=f"Latent means of {len(mu)} digits; the axes hold {share:.0%} of their variance",
         xlabel="first principal axis",
         ylabel="second principal axis",
     )

@@ -54,6 +54,8 @@ def loadtest(
 
     Exit code 1: every request failed.
     """
+    if out and not out.parent.is_dir():
+        raise click.UsageError(f"the folder {str(out.parent)!r} of --out does not exist")
     try:
         load = Load(
             address=address,

@@ -48,7 +48,7 @@ class Load:
 
     def __post_init__(self) -> None:
         if (self.concurrency is None) == (self.rate is None):
-            raise ValueError("give exactly one of concurrency and rate")
+            raise ValueError("give exactly one of --concurrency and --rate")
         if self.rpc not in RPCS:
             raise ValueError(f"rpc must be one of {', '.join(RPCS)}, got {self.rpc!r}")
         positive = (self.concurrency, self.rate, self.rows, self.duration_s, self.timeout_s)

@@ -14,6 +14,7 @@ from vaeserve_loadtest.load import Load
 _MAX_US = 3_600_000_000
 _DIGITS = 3  # significant digits a latency keeps
 _CPU_NEAR_LIMIT = 0.9  # of a core, which is all that one event loop can use
+_LAG_SHARE = 0.5  # of the latency's own p99
 _RATE_KEPT = 0.95  # share of the offered requests that a keeping server answers in the window
 
 
@@ -109,6 +110,12 @@ class Report:
             found.append(
                 f"the rate was not kept: {self.requests_per_second:.1f} requests/s answered "
                 f"of {self.load.rate:.1f}"
+            )
+        lag = self.start_lag_p99_ms
+        if lag is not None and self.latency and lag > _LAG_SHARE * self.latency.p99:
+            found.append(
+                f"requests started up to {lag:.1f} ms late (p99): the load generator is the limit, "
+                "and most of the latency is its own"
             )
         if self.cpu_share >= _CPU_NEAR_LIMIT:
             found.append(

@@ -14,6 +14,8 @@ import time
 import grpc
 from grpc import aio
 
+from vaeserve._errors import InvalidInput
+
 MAX_MESSAGE_BYTES = 64 << 20
 """Largest message in either direction; the server's own default."""
 
@@ -21,19 +23,25 @@ DEFAULT_TIMEOUT = 30.0
 """Seconds a call may take, all its parts and retries included."""
 
 DEFAULT_RETRIES = 3
-"""How often a call is repeated after a refusal that may pass."""
+"""How often a call that found no server, or a stopping one, is repeated."""
 
 _PACKAGE_SERVICES = ("vaeserve.v1.VaeService", "vaeserve.v1.ModelService")
 _MOST_ATTEMPTS = 5  # gRPC core's own ceiling
 
 
 def open_channel(target: str, retries: int) -> grpc.Channel:
-    """Make a channel for blocking calls; it connects with the first one."""
+    """Make a channel for blocking calls; it connects with the first one.
+
+    Raises:
+        InvalidInput: a target without a port.
+    """
+    _check_target(target)
     return grpc.insecure_channel(target, options=_options(retries))
 
 
 def open_async_channel(target: str, retries: int) -> aio.Channel:
-    """Make a channel for the running event loop; it connects with the first call."""
+    """As `open_channel`, for the running event loop."""
+    _check_target(target)
     return aio.insecure_channel(target, options=_options(retries))
 
 
@@ -45,6 +53,12 @@ def deadline_after(seconds: float) -> float:
 def remaining(deadline: float) -> float:
     """Seconds from now to a moment of `deadline_after`, at least 0."""
     return max(0.0, deadline - time.monotonic())
+
+
+def _check_target(target: str) -> None:
+    # gRPC would take port 443.
+    if ":" not in target.rpartition("/")[2].rpartition("]")[2]:
+        raise InvalidInput(f"{target!r} names no port; give host:port")
 
 
 def _options(retries: int) -> list[tuple[str, int | str]]:

@@ -30,8 +30,9 @@ class Client:
         target: "host:port", or a gRPC name such as "dns:///vaeserve.example:50051", whose addresses
             are then used in turn.
         timeout: seconds for a call that states none.
-        retries: how often a call is repeated after a refusal that may pass (no connection, loading,
-            full queue); 0 to see every refusal, as a load test must.
+        retries: how often a call that finds no server, or one that is loading or stopping, is
+            repeated; a full queue is waited for as long as the deadline allows. 0 for neither: to
+            see every refusal, as a load test must.
     """
 
     def __init__(

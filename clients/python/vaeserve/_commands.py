@@ -26,6 +26,8 @@ class _OutFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse a wrong suffix before anything is sent."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if not path.parent.is_dir():
+            self.fail(f"the folder {str(path.parent)!r} does not exist", param, ctx)
         if path.suffix not in self._suffixes:
             self.fail(f"{str(path)!r} must end in {', '.join(self._suffixes)}", param, ctx)
         return path

@@ -51,19 +51,17 @@ class Connection:
         Raises:
             VaeserveError: the call failed, or this is closed.
         """
-        attempt = 1
         while not self._closed.is_set():
             try:
                 return method(request, timeout=_channel.remaining(deadline))
             except grpc.RpcError as exc:
                 if self._closed.is_set():
                     break
-                error = from_rpc_error(exc)
-                delay = retry_delay(error, attempt, self._retries, _channel.remaining(deadline))
-                if delay is None:
+                error = from_rpc_error(exc, self.target)
+                delay = retry_delay(error, _channel.remaining(deadline))
+                if delay is None or not self._retries:
                     raise error from exc
             self._closed.wait(delay)
-            attempt += 1
         raise ClientClosed(f"the client for {self.target} is closed")
 
     def close(self) -> None:
@@ -101,19 +99,17 @@ class AsyncConnection:
         deadline: float,
     ) -> ReplyT:
         """As `Connection.call`."""
-        attempt = 1
         while not self._closed.is_set():
             try:
                 return await method(request, timeout=_channel.remaining(deadline))
             except grpc.RpcError as exc:
                 if self._closed.is_set():
                     break
-                error = from_rpc_error(exc)
-                delay = retry_delay(error, attempt, self._retries, _channel.remaining(deadline))
-                if delay is None:
+                error = from_rpc_error(exc, self.target)
+                delay = retry_delay(error, _channel.remaining(deadline))
+                if delay is None or not self._retries:
                     raise error from exc
             await asyncio.sleep(delay)
-            attempt += 1
         raise ClientClosed(f"the client for {self.target} is closed")
 
     async def close(self) -> None:

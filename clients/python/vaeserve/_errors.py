@@ -225,11 +225,12 @@ _BY_CODE: dict[grpc.StatusCode, type[VaeserveError]] = {
 }
 
 
-def from_rpc_error(error: grpc.RpcError) -> VaeserveError:
+def from_rpc_error(error: grpc.RpcError, target: str) -> VaeserveError:
     """Turn gRPC's error into ours; raise the result `from` it.
 
     Args:
         error: what a blocking or an asyncio call raised.
+        target: where the call went.
     """
     info = error_details_pb2.ErrorInfo()
     request = error_details_pb2.BadRequest()
@@ -237,8 +238,11 @@ def from_rpc_error(error: grpc.RpcError) -> VaeserveError:
     found = _unpack(error, (info, request, retry))
     reason = info.reason if info.domain == _DOMAIN else ""
     cls = _BY_REASON.get(reason) or _BY_CODE.get(error.code(), VaeserveError)
+    details = error.details() or "the server gave no text"
+    if error.code() is grpc.StatusCode.UNAVAILABLE and not reason and "onnect" in details:
+        details = f"no server answers at {target}: {details}"
     return cls(
-        error.details() or "the server gave no text",
+        details,
         code=error.code().name,
         reason=reason,
         field_violations=[FieldViolation(v.field, v.description) for v in request.field_violations],
@@ -246,23 +250,22 @@ def from_rpc_error(error: grpc.RpcError) -> VaeserveError:
     )
 
 
-def retry_delay(error: VaeserveError, attempt: int, retries: int, remaining: float) -> float | None:
+def retry_delay(error: VaeserveError, remaining: float) -> float | None:
     """How long to wait before the call is repeated; None when it must not be.
 
-    Only a full queue is waited for here: it is the one refusal that comes with a time to return. A
-    server that cannot be reached is retried by the channel, and nothing else is worth repeating.
+    Only a full queue is waited for here, for as long as the deadline allows: it is the one refusal
+    that comes with a time to return. A server that cannot be reached is retried by the channel, and
+    nothing else is worth repeating.
 
     Args:
         error: what the call ended with.
-        attempt: how many times it was tried, from 1.
-        retries: how often it may be repeated.
         remaining: seconds to the deadline.
 
     Returns:
         Seconds, never less than the server asked for, and up to a quarter more so that callers
         refused together do not come back together.
     """
-    if not isinstance(error, Overloaded) or error.retry_after is None or attempt > retries:
+    if not isinstance(error, Overloaded) or error.retry_after is None:
         return None
     delay = error.retry_after * (1 + _RETRY_SPREAD * random.random())  # noqa: S311  not a secret
     return delay if delay < remaining else None

@@ -21,7 +21,7 @@ def read_pictures(path: Path, info: ModelInfo) -> Array:
 
     Args:
         path: .png with one picture of exactly the model's size and channels; .npy; or .npz with one
-            array or one named x_hat.
+            array or one named x_hat, or as training data is: images, x or train.
         info: the model.
 
     Returns:
@@ -32,7 +32,7 @@ def read_pictures(path: Path, info: ModelInfo) -> Array:
     """
     if path.suffix == ".png":
         return _read_png(path, info)
-    return _read_arrays(path, ("x_hat",))[0]
+    return _read_arrays(path, ("x_hat", "images", "x", "train"))[0]
 
 
 def read_latents(path: Path) -> Latents:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vaeserve._errors import InvalidInput
-from vaeserve._results import Array, Latents, ModelInfo
+from vaeserve._results import Array, Latents, ModelInfo, one_space
 from vaeserve.v1 import tensor_pb2, vae_service_pb2 as pb
 
 _WIRE_TYPES = {
@@ -39,8 +39,8 @@ def pictures(x: npt.ArrayLike, info: ModelInfo) -> Array:
     """Rows of the model's input.
 
     Args:
-        x: [rows, *input_shape], or one row of input_shape; uint8 levels, or floats or bools as
-            model values.
+        x: [rows, *input_shape], or one row of input_shape; grey pictures also without their
+            channel axis; uint8 levels, or floats or bools as model values.
         info: the model.
 
     Returns:
@@ -55,6 +55,10 @@ def pictures(x: npt.ArrayLike, info: ModelInfo) -> Array:
         _check_levels(info)
     else:
         array = _as_float32(array, "pass uint8 levels 0..255, or floats in model values")
+    grey = len(info.input_shape) == 3 and info.input_shape[0] == 1
+    if grey and array.ndim in {2, 3} and array.shape[-2:] == info.input_shape[1:]:
+        # Grey pictures mostly come without a channel axis.
+        array = array.reshape(-1, *info.input_shape)
     return _with_batch_axis(array, info.input_shape, info, "input rows")
 
 
@@ -89,17 +93,14 @@ def ends(start: npt.ArrayLike, end: npt.ArrayLike, info: ModelInfo) -> Ends:
             f"the ends must have one shape, got {list(np.shape(start))} and {list(np.shape(end))}"
         )
     if not (isinstance(start, Latents) and isinstance(end, Latents)):
-        single = np.shape(start) == info.input_shape
-        space = pb.INTERPOLATION_SPACE_INPUT
-        return Ends(pictures(start, info), pictures(end, info), space, "", single)
-    known = {start.latent_space_id, end.latent_space_id} - {""}
-    if len(known) > 1:
-        raise InvalidInput("the ends are latents of two different models")
+        first, last = pictures(start, info), pictures(end, info)
+        single = len(first) == 1 and np.ndim(start) <= len(info.input_shape)
+        return Ends(first, last, pb.INTERPOLATION_SPACE_INPUT, "", single)
     return Ends(
         latents(start, info),
         latents(end, info),
         pb.INTERPOLATION_SPACE_LATENT,
-        known.pop() if known else "",
+        one_space((start, end)),
         start.shape == info.latent_shape,
     )
 

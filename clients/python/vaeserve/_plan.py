@@ -60,15 +60,13 @@ def split(
     Raises:
         InvalidInput: a single row exceeds a limit.
     """
+    if limits.max_rows and weight > limits.max_rows:
+        raise InvalidInput(f"{weight} steps are more than the {limits.max_rows} rows of a request")
     room = min(limits.max_message_bytes or MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES) - _ENVELOPE_BYTES
     row_bytes = max(request_row, reply_row)
     if row_bytes > room:
         raise InvalidInput(f"one row takes {row_bytes} bytes, a message has room for {room}")
     size = min(rows, room // row_bytes, most or rows)
     if limits.max_rows:
-        if weight > limits.max_rows:
-            raise InvalidInput(
-                f"{weight} steps are more than the {limits.max_rows} rows of a request"
-            )
         size = min(size, limits.max_rows // weight)
     return [range(start, min(start + size, rows)) for start in range(0, rows, size)]

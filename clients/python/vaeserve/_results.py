@@ -1,7 +1,7 @@
 """What calls return: numpy arrays and small immutable records around them. Pure."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -23,10 +23,9 @@ _LIKELIHOODS = {
 class Latents(np.ndarray[Any, np.dtype[np.float32]]):
     """Latent rows, [..., *latent_shape], that remember whose latents they are.
 
-    A plain numpy array in every respect. What numpy derives from it (slices, sums, `z + 0.5 *
-    direction`) keeps `latent_space_id`, and decode and interpolate send that along, so that another
-    model refuses them. Joining arrays (`np.concatenate`, `np.stack`) gives a plain array again:
-    wrap the result to keep the check.
+    A numpy array. What numpy derives from it (slices, sums, joins, `z + 0.5 * direction`) keeps
+    `latent_space_id`, and decode and interpolate send that along, so that another model refuses
+    them. Latents of two models cannot be mixed. A file of `np.save` holds the numbers alone.
 
     Args:
         array: anything numpy turns into float32.
@@ -46,9 +45,43 @@ class Latents(np.ndarray[Any, np.dtype[np.float32]]):
         """Called by numpy for each array it derives from this one."""
         self.latent_space_id = getattr(source, "latent_space_id", "")
 
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        """Called by numpy for arithmetic; refuses latents of two models."""
+        space = one_space(inputs)
+        plain = [np.asarray(value) if isinstance(value, Latents) else value for value in inputs]
+        if "out" in options:
+            options["out"] = tuple(np.asarray(array) for array in options["out"])
+        result = getattr(ufunc, method)(*plain, **options)
+        return Latents(result, space) if _is_latent(result) else result
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """Called by numpy for its functions; joined latents are latents."""
+        result = super().__array_function__(func, types, args, kwargs)
+        return Latents(result, one_space(args[0])) if func in _JOINS else result
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the id with the numbers; numpy alone would drop it."""
         return type(self), (np.asarray(self), self.latent_space_id)
+
+
+_JOINS = (np.concatenate, np.stack, np.vstack, np.hstack)
+
+
+def one_space(arrays: Iterable[Any]) -> str:
+    """The latent space that all latents among some arrays belong to; empty where none is known.
+
+    Raises:
+        InvalidInput: there are two.
+    """
+    spaces = {array.latent_space_id for array in arrays if isinstance(array, Latents)} - {""}
+    if len(spaces) > 1:
+        raise InvalidInput("these are latents of two different models; they cannot be mixed")
+    return spaces.pop() if spaces else ""
+
+
+def _is_latent(result: Any) -> bool:
+    """Whether what a ufunc made of latents is latents; masks and numbers are not."""
+    return isinstance(result, np.ndarray) and result.ndim > 0 and result.dtype.kind == "f"
 
 
 @dataclass(frozen=True, slots=True)

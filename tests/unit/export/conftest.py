@@ -21,13 +21,13 @@ def digits() -> Dataset:
 @pytest.fixture(scope="session")
 def few_digits(digits: Dataset) -> Dataset:
     """Few enough for an epoch to take a moment."""
-    return Dataset(digits.x[:200], None, is_picture=True, name="few digits")
+    return Dataset(digits.x[:200], None, level=1 / 255, name="few digits")
 
 
 @pytest.fixture
 def vectors() -> Dataset:
     x = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
-    return Dataset(x, None, is_picture=False, name="vectors")
+    return Dataset(x, None, level=None, name="vectors")
 
 
 @pytest.fixture

@@ -276,7 +276,7 @@ def test_resuming_with_other_settings_is_refused(
 
 def test_resuming_with_other_data_is_refused(few_digits: Dataset, tmp_path: Path) -> None:
     train(SMALL, few_digits, tmp_path / "run")
-    other = Dataset(few_digits.x[::-1].copy(), None, is_picture=True, name="others")
+    other = Dataset(few_digits.x[::-1].copy(), None, level=1 / 255, name="others")
     with pytest.raises(RunError, match=r"other data \(few digits\), not others"):
         train(SMALL, other, tmp_path / "run", resume=True)
 
