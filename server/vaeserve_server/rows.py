@@ -46,8 +46,8 @@ def input_rows(tensor: tensor_pb2.Tensor, info: model_pb2.ModelInfo, field: str)
             field=field,
         )
     # In doubles, so that the value is the float nearest to level / 255, as callers compute it.
-    values = np.arange(256) * info.preprocessing.scale + info.preprocessing.offset
-    return values.astype(np.float32)[rows]
+    units = np.arange(256) * info.preprocessing.scale + info.preprocessing.offset
+    return np.take(units.astype(np.float32), rows.astype(np.uint8, copy=False))
 
 
 def latent_rows(

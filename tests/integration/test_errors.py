@@ -165,10 +165,22 @@ CASES: dict[str, tuple[Any, grpc.StatusCode, str, str | None]] = {
     ),
     "a million outputs": (encode(outputs=[1] * 1_000_000), INVALID, "INVALID_OPTION", "outputs"),
     "values that overflow": (
-        encode(input=to_tensor(np.full_like(X, 3e38))),
+        encode(model="vectors", input=to_tensor(np.full((1, 6), 3e38, np.float32))),
         INVALID,
         "NOT_FINITE",
         None,
+    ),
+    "levels as floats": (
+        encode(input=to_tensor(np.full_like(X, 255.0))),
+        INVALID,
+        "INVALID_TENSOR",
+        "input",
+    ),
+    "below the unit interval": (
+        encode(input=with_value(X, -0.5)),
+        INVALID,
+        "INVALID_TENSOR",
+        "input",
     ),
     "latents that overflow": (
         decode(model="vectors", latents=to_tensor(np.full((1, 3), 3e38, np.float32))),
@@ -297,8 +309,9 @@ def test_a_message_over_the_limit(stub: VaeServiceStub, channel: grpc.Channel) -
 
 
 def test_one_bad_value_does_not_spoil_the_metrics(app: App, stub: VaeServiceStub) -> None:
-    failure(lambda: stub.Encode(encode(input=to_tensor(np.full_like(X, 3e38))), timeout=10))
-    assert np.isfinite(series(app)['vaeserve_kl_nats_sum{model="digits"}'])
+    huge = encode(model="vectors", input=to_tensor(np.full((1, 6), 3e38, np.float32)))
+    failure(lambda: stub.Encode(huge, timeout=10))
+    assert np.isfinite(series(app)['vaeserve_kl_nats_sum{model="vectors"}'])
 
 
 def test_unknown_models_of_the_catalogue(channel: grpc.Channel) -> None:

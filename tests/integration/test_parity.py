@@ -146,6 +146,8 @@ async def test_uint8_pictures_there_and_back(call: Call, vae: Vae, name: str) ->
     levels = np.random.default_rng(6).integers(0, 256, (ROWS, *ROW_SHAPES[name]), np.uint8)
     mu, _ = encode(vae, levels.astype(np.float32) / np.float32(255))
     close((await call("encode", levels)).mu, mu)
+    as_floats = await call("encode", levels.astype(np.float32) / np.float32(255))
+    np.testing.assert_array_equal((await call("encode", levels)).mu, as_floats.mu)
     back = await call("reconstruct", levels, dtype=np.uint8)
     assert back.dtype == np.uint8
     assert np.abs(back - 255 * decode(vae, mu)).max() <= 0.5 + 255 * TOLERANCE

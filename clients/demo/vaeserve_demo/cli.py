@@ -100,15 +100,19 @@ def _server(repository: Path, log: Path) -> Iterator[str]:
             yield _ready_address(process, log)
         finally:
             process.terminate()
-            process.wait(timeout=_STOP_SECONDS)
+            try:
+                process.wait(timeout=_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _ready_address(process: "subprocess.Popen[bytes]", log: Path) -> str:
     end = time.monotonic() + _START_SECONDS
     while process.poll() is None and time.monotonic() < end:
-        for line in log.read_text().splitlines():
+        # Whole lines only: the last one may still be on its way.
+        for line in log.read_text().split("\n")[:-1]:
             record = json.loads(line)
-            if record["message"] == "ready":
+            if record.get("message") == "ready":
                 return str(record["address"])
         time.sleep(_POLL_SECONDS)
     raise click.ClickException(f"the server did not become ready; see {log}")
