@@ -42,7 +42,7 @@ def make_repository() -> Path:
     for old in (run, repository):
         shutil.rmtree(old, ignore_errors=True)
     vaeserve = Path(sys.executable).parent / "vaeserve"
-    sh(vaeserve, "train", "--data", "digits", "--model", "mlp", "--epochs", "2", "--out", run)
+    sh(vaeserve, "train", "--data", "digits", "--model", "mlp", "--epochs", "20", "--out", run)
     sh(vaeserve, "export", run, "--repository", repository, "--name", "digits")
     sh("chmod", "-R", "a+rX", repository)  # the container's user is neither owner nor group
     return repository
