@@ -52,6 +52,8 @@ def loadtest(
 ) -> None:
     """Measure the latency of the server at ADDRESS (host:port) under load.
 
+    One of --concurrency and --rate is required.
+
     Exit code 1: every request failed.
     """
     if out and not out.parent.is_dir():
@@ -73,10 +75,13 @@ def loadtest(
             report = run(load, progress)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    if out:
-        out.write_text(report.to_json() + "\n")
     click.echo(report.to_json() if as_json else report.to_table())
-    if not report.succeeded:
+    if out:
+        try:
+            out.write_text(report.to_json() + "\n")
+        except OSError as exc:
+            raise click.ClickException(f"{out} cannot be written: {exc.strerror}") from exc
+    if report.requests and not report.succeeded:
         sys.exit(1)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 
@@ -51,6 +52,9 @@ class Load:
             raise ValueError("give exactly one of --concurrency and --rate")
         if self.rpc not in RPCS:
             raise ValueError(f"rpc must be one of {', '.join(RPCS)}, got {self.rpc!r}")
+        figures = (self.rate, self.duration_s, self.warmup_s, self.timeout_s)
+        if not all(value is None or isfinite(value) for value in figures):
+            raise ValueError("rate, duration, warmup and timeout must be finite")
         positive = (self.concurrency, self.rate, self.rows, self.duration_s, self.timeout_s)
         if any(value is not None and value <= 0 for value in positive) or self.warmup_s < 0:
             raise ValueError("concurrency, rate, rows, duration and timeout must be positive")
@@ -65,7 +69,7 @@ def requests(load: Load, model: AsyncModel, info: ModelInfo) -> Send:
     Raises:
         ValueError: more rows than one request may have, which would be measured as several.
     """
-    if load.rows > info.limits.max_rows:
+    if 0 < info.limits.max_rows < load.rows:
         raise ValueError(
             f"{load.rows} rows are more than the {info.limits.max_rows} that {info.name!r} takes "
             "in one request"

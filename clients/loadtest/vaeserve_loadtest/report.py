@@ -98,6 +98,8 @@ class Report:
     def warnings(self) -> tuple[str, ...]:
         """What stands between the figures and a conclusion about the server."""
         found = []
+        if not self.requests:
+            found.append("no request was due in the measured time: raise --duration or --rate")
         if self.failed:
             found.append(
                 f"{self.failed} of {self.requests} requests failed; latencies are of the others"
@@ -131,6 +133,7 @@ class Report:
         return json.dumps(
             {
                 **fields,
+                "requests": self.requests,
                 "latency_ms": latency,
                 "target_requests_per_second": self.load.rate,
                 "kept_rate": self.kept_rate,

@@ -5,7 +5,7 @@ import selectors
 import time
 from collections.abc import Callable
 
-from vaeserve import AsyncClient, VaeserveError
+from vaeserve import AsyncClient, Unavailable, VaeserveError
 from vaeserve_loadtest.load import Load, Send, requests
 from vaeserve_loadtest.report import Recorder, Report
 from vaeserve_loadtest.schedule import poisson_arrivals
@@ -14,6 +14,7 @@ MAX_IN_FLIGHT = 10_000
 """Requests of an open loop that may be unanswered at once; more are dropped, and reported."""
 
 _PROGRESS_S = 0.2
+_UNAVAILABLE_PAUSE_S = 0.05  # a closed loop would count refusals as fast as it can spin
 _OVERTIME_S = 1.0  # requests that could not be started this long after the end are dropped
 
 Progress = Callable[[float], None]
@@ -58,7 +59,8 @@ async def _closed_loop(load: Load, send: Send, recorder: Recorder) -> None:
         nonlocal number
         while (now := time.perf_counter()) < recorder.end:
             number += 1
-            await _one(send, number, now, recorder)
+            if isinstance(await _one(send, number, now, recorder), Unavailable):
+                await asyncio.sleep(_UNAVAILABLE_PAUSE_S)
 
     await asyncio.gather(*[call_in_turn() for _ in range(load.concurrency or 0)])
 
@@ -67,7 +69,7 @@ async def _open_loop(load: Load, send: Send, recorder: Recorder) -> None:
     """Start each request at its moment, however many are unanswered."""
     assert load.rate is not None, "This is a bug."  # noqa: S101  for the type checker
     began = recorder.start - load.warmup_s
-    under_way: set[asyncio.Task[None]] = set()
+    under_way: set[asyncio.Task[VaeserveError | None]] = set()
     arrivals = poisson_arrivals(load.rate, load.warmup_s + load.duration_s, load.seed)
     for number, offset in enumerate(arrivals.tolist()):
         intended = began + offset
@@ -82,14 +84,18 @@ async def _open_loop(load: Load, send: Send, recorder: Recorder) -> None:
     await asyncio.gather(*under_way)
 
 
-async def _one(send: Send, number: int, intended: float, recorder: Recorder) -> None:
+async def _one(
+    send: Send, number: int, intended: float, recorder: Recorder
+) -> VaeserveError | None:
+    """Send a request and record its end; returns how it failed."""
     sent = time.perf_counter()
     try:
         await send(number)
     except VaeserveError as exc:
         recorder.failed(intended, exc)
-    else:
-        recorder.succeeded(intended, sent, time.perf_counter())
+        return exc
+    recorder.succeeded(intended, sent, time.perf_counter())
+    return None
 
 
 async def _watch(recorder: Recorder, load: Load, progress: Progress) -> float:

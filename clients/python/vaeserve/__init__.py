@@ -34,15 +34,8 @@ from vaeserve._errors import (
     VaeserveError,
     VersionChanged,
 )
-from vaeserve._results import (
-    Generated,
-    Latents,
-    Limits,
-    ModelInfo,
-    ModelState,
-    Posterior,
-    Preprocessing,
-)
+from vaeserve._info import Limits, ModelInfo, ModelState, Preprocessing
+from vaeserve._results import Generated, Latents, Posterior
 from vaeserve._version import __version__
 
 __all__ = [

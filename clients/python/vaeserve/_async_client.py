@@ -11,10 +11,11 @@ import numpy.typing as npt
 from grpc import aio
 
 from vaeserve import _channel, _requests
-from vaeserve._connection import AsyncConnection
+from vaeserve._connection import AsyncConnection, held_by_task
 from vaeserve._errors import InvalidInput, NotFound
+from vaeserve._info import ModelInfo, ModelState
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
-from vaeserve._results import Array, Generated, ModelInfo, ModelState, Posterior
+from vaeserve._results import Array, Generated, Posterior
 from vaeserve.v1 import model_service_pb2
 
 _PARTS_IN_FLIGHT = 4  # requests of one split call that are under way at the same time
@@ -195,7 +196,7 @@ class AsyncModel:
         return f"<AsyncModel {self.name!r}{pinned} at {self._connection.target}>"
 
     async def _info_by(self, deadline: float) -> ModelInfo:
-        async with self._fetching:
+        async with held_by_task(self._fetching, deadline):
             if self._info is None:
                 request = _requests.get_model(self.name, self.version)
                 reply = await self._connection.call(

@@ -26,6 +26,7 @@ DEFAULT_RETRIES = 3
 """How often a call that found no server, or a stopping one, is repeated."""
 
 _PACKAGE_SERVICES = ("vaeserve.v1.VaeService", "vaeserve.v1.ModelService")
+_LONGEST_TIMEOUT = 4e6  # what gRPC and every platform's locks can wait for
 _MOST_ATTEMPTS = 5  # gRPC core's own ceiling
 
 
@@ -46,8 +47,14 @@ def open_async_channel(target: str, retries: int) -> aio.Channel:
 
 
 def deadline_after(seconds: float) -> float:
-    """Moment on the monotonic clock."""
-    return time.monotonic() + seconds
+    """Moment on the monotonic clock; a very long time, infinity included, is cut to 46 days.
+
+    Raises:
+        InvalidInput: seconds below 0, or NaN.
+    """
+    if not seconds >= 0:
+        raise InvalidInput(f"timeout must be at least 0 seconds, got {seconds}")
+    return time.monotonic() + min(seconds, _LONGEST_TIMEOUT)
 
 
 def remaining(deadline: float) -> float:
@@ -65,6 +72,10 @@ def _options(retries: int) -> list[tuple[str, int | str]]:
     return [
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        # Without room to keep a request it is not repeated; the default is 256 KiB.
+        ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
+        # A server that comes back is found within seconds, not after the default's two minutes.
+        ("grpc.max_reconnect_backoff_ms", 2_000),
         # A peer that vanished without a word is noticed within 40 s while a call is open. No pings
         # on an idle connection: servers with default settings answer those by closing it.
         ("grpc.keepalive_time_ms", 30_000),

@@ -1,7 +1,4 @@
-"""The blocking client.
-
-Its twin is `_async_client`. What both share is pure: `_requests`, `_plan` and `_results`.
-"""
+"""The blocking client. Its twin is `_async_client`; what both share is pure."""
 
 import threading
 from collections.abc import Callable
@@ -12,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from vaeserve import _channel, _requests
-from vaeserve._connection import Connection
+from vaeserve._connection import Connection, held
 from vaeserve._errors import InvalidInput, NotFound
+from vaeserve._info import ModelInfo, ModelState
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
-from vaeserve._results import Array, Generated, ModelInfo, ModelState, Posterior
+from vaeserve._results import Array, Generated, Posterior
 from vaeserve.v1 import model_service_pb2
 
 
@@ -271,7 +269,7 @@ class Model:
         return f"<Model {self.name!r}{pinned} at {self._connection.target}>"
 
     def _info_by(self, deadline: float) -> ModelInfo:
-        with self._fetching:
+        with held(self._fetching, deadline):
             if self._info is None:
                 request = _requests.get_model(self.name, self.version)
                 method = self._connection.catalogue.GetModel

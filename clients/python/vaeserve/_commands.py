@@ -28,7 +28,7 @@ class _OutFile(click.Path):
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         if not path.parent.is_dir():
             self.fail(f"the folder {str(path.parent)!r} does not exist", param, ctx)
-        if path.suffix not in self._suffixes:
+        if _files.suffix(path) not in self._suffixes:
             self.fail(f"{str(path)!r} must end in {', '.join(self._suffixes)}", param, ctx)
         return path
 
@@ -125,7 +125,7 @@ def sample(
             n,
             seed=seed,
             temperature=temperature,
-            latents=out.suffix == ".npz",
+            latents=_files.suffix(out) == ".npz",
             dtype=_dtype(out),
         )
     _write(
@@ -169,9 +169,14 @@ def interpolate(
         handle = client.model(model)
         start, end = _end(handle, first), _end(handle, last)
         walk = handle.interpolate(
-            start, end, steps=steps, path=path, latents=out.suffix == ".npz", dtype=_dtype(out)
+            start,
+            end,
+            steps=steps,
+            path=path,
+            latents=_files.suffix(out) == ".npz",
+            dtype=_dtype(out),
         )
-    if out.suffix == ".png":
+    if _files.suffix(out) == ".png":
         tiles = walk.pictures.reshape(-1, *handle.info.input_shape)
         _files.write_grid(out, tiles, columns=steps)
     else:
@@ -186,11 +191,11 @@ def _end(handle: Model, path: Path) -> Array:
 
 def _dtype(out: Path) -> type[np.generic]:
     """A PNG holds levels; array files hold model values."""
-    return np.uint8 if out.suffix == ".png" else np.float32
+    return np.uint8 if _files.suffix(out) == ".png" else np.float32
 
 
 def _write(out: Path, pictures: Array, **others: object) -> None:
-    if out.suffix == ".png":
+    if _files.suffix(out) == ".png":
         _files.write_grid(out, pictures)
     else:
         _files.write_arrays(out, {"x_hat": pictures, **others})

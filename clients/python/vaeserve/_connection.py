@@ -5,17 +5,50 @@ Blocking and asyncio twins side by side; they differ in how they wait and in not
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypeVar
 
 import grpc
 from grpc import aio
 
 from vaeserve import _channel
-from vaeserve._errors import ClientClosed, from_rpc_error, retry_delay
+from vaeserve._errors import ClientClosed, DeadlineExceeded, from_rpc_error, retry_delay
 from vaeserve.v1 import model_service_pb2_grpc, vae_service_pb2_grpc
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
+
+_STILL_FETCHING = "the timeout passed while another call asked what the model is"
+
+
+@contextmanager
+def held(lock: threading.Lock, deadline: float) -> Iterator[None]:
+    """Hold a lock that another call may hold while it waits for the server.
+
+    Raises:
+        DeadlineExceeded: it was not free in time.
+    """
+    if not lock.acquire(timeout=_channel.remaining(deadline)):
+        raise DeadlineExceeded(_STILL_FETCHING)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@asynccontextmanager
+async def held_by_task(lock: asyncio.Lock, deadline: float) -> AsyncIterator[None]:
+    """As `held`."""
+    try:
+        async with asyncio.timeout(_channel.remaining(deadline)):
+            await lock.acquire()
+    except TimeoutError as exc:
+        raise DeadlineExceeded(_STILL_FETCHING) from exc
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Connection:
@@ -52,8 +85,14 @@ class Connection:
             VaeserveError: the call failed, or this is closed.
         """
         while not self._closed.is_set():
+            timeout = _time_left(deadline)
             try:
-                return method(request, timeout=_channel.remaining(deadline))
+                return method(request, timeout=timeout)
+            except ValueError:
+                # What gRPC raises for a channel that was closed since the check above.
+                if self._closed.is_set():
+                    break
+                raise
             except grpc.RpcError as exc:
                 if self._closed.is_set():
                     break
@@ -100,8 +139,14 @@ class AsyncConnection:
     ) -> ReplyT:
         """As `Connection.call`."""
         while not self._closed.is_set():
+            timeout = _time_left(deadline)
             try:
-                return await method(request, timeout=_channel.remaining(deadline))
+                return await method(request, timeout=timeout)
+            except (asyncio.CancelledError, aio.UsageError):
+                # A channel that is closed cancels its calls, though nobody cancelled their tasks.
+                if self._closed.is_set() and not _being_cancelled():
+                    break
+                raise
             except grpc.RpcError as exc:
                 if self._closed.is_set():
                     break
@@ -109,10 +154,22 @@ class AsyncConnection:
                 delay = retry_delay(error, _channel.remaining(deadline))
                 if delay is None or not self._retries:
                     raise error from exc
-            await asyncio.sleep(delay)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), delay)
         raise ClientClosed(f"the client for {self.target} is closed")
 
     async def close(self) -> None:
         """As `Connection.close`."""
         self._closed.set()
         await self._channel.close()
+
+
+def _time_left(deadline: float) -> float:
+    if (left := _channel.remaining(deadline)) <= 0:
+        raise DeadlineExceeded("the timeout passed before the request was sent")
+    return left
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -27,7 +27,7 @@ decides.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -279,4 +279,13 @@ def _unpack(error: grpc.RpcError, messages: Sequence[Message]) -> list[Message]:
     except (ValueError, DecodeError):  # a proxy rewrote the status, or the details are damaged
         status = None
     details = status.details if status else ()
-    return [message for message in messages if any(detail.Unpack(message) for detail in details)]
+    return [message for message in messages if any(_fills(detail, message) for detail in details)]
+
+
+def _fills(detail: Any, message: Message) -> bool:
+    """Read a packed detail; False for one of another type, and for a damaged one."""
+    try:
+        return bool(detail.Unpack(message))
+    except DecodeError:
+        message.Clear()
+        return False

@@ -1,19 +1,37 @@
 """Arrays from and to .npy, .npz and .png files, for the command line."""
 
-from collections.abc import Mapping
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import ceil, sqrt
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from zipfile import BadZipFile
 
 import numpy as np
 
 from vaeserve._errors import InvalidInput
-from vaeserve._results import Array, Latents, ModelInfo
+from vaeserve._info import ModelInfo
+from vaeserve._results import Array, Latents
 
 _GAP = 2  # pixels between the pictures of a grid
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names by number of channels
 _ID = "latent_space_id"
+
+# What numpy, zipfile and Pillow raise, each for another place where a file is damaged.
+_DAMAGED = (
+    OSError,
+    ValueError,
+    EOFError,
+    SyntaxError,
+    RuntimeError,
+    KeyError,
+    MemoryError,
+    BadZipFile,
+    zlib.error,
+    struct.error,
+)
 
 
 def read_pictures(path: Path, info: ModelInfo) -> Array:
@@ -30,7 +48,7 @@ def read_pictures(path: Path, info: ModelInfo) -> Array:
     Raises:
         InvalidInput: the file cannot be read as that.
     """
-    if path.suffix == ".png":
+    if suffix(path) == ".png":
         return _read_png(path, info)
     return _read_arrays(path, ("x_hat", "images", "x", "train"))[0]
 
@@ -47,15 +65,20 @@ def read_latents(path: Path) -> Latents:
 
 def holds_latents(path: Path) -> bool:
     """Whether a file was written with latents and their id, as by `encode` and `sample`."""
-    return path.suffix == ".npz" and _ID in _load(path)
+    return suffix(path) == ".npz" and _ID in _load(path)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write .npz with every array that is not None, or .npy with the first one."""
-    if path.suffix == ".npz":
-        np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
-    else:
-        np.save(path, np.asarray(next(iter(arrays.values()))))
+    """Write .npz with every array that is not None, or .npy with the first one.
+
+    Raises:
+        InvalidInput: the file cannot be written.
+    """
+    with _writing(path) as file:
+        if suffix(path) == ".npz":
+            np.savez(file, **{name: value for name, value in arrays.items() if value is not None})
+        else:
+            np.save(file, np.asarray(next(iter(arrays.values()))))
 
 
 def write_grid(path: Path, pictures: Array, columns: int | None = None) -> None:
@@ -67,7 +90,7 @@ def write_grid(path: Path, pictures: Array, columns: int | None = None) -> None:
         columns: pictures side by side.
 
     Raises:
-        InvalidInput: the rows are no pictures.
+        InvalidInput: the rows are no pictures, or the file cannot be written.
     """
     from PIL import Image  # noqa: PLC0415  only needed for PNG
 
@@ -83,7 +106,22 @@ def write_grid(path: Path, pictures: Array, columns: int | None = None) -> None:
         line, column = divmod(number, columns)
         top, left = line * (height + _GAP), column * (width + _GAP)
         grid[top : top + height, left : left + width] = tile
-    Image.fromarray(grid[..., 0] if channels == 1 else grid).save(path)
+    with _writing(path) as file:
+        Image.fromarray(grid[..., 0] if channels == 1 else grid).save(file, "PNG")
+
+
+def suffix(path: Path) -> str:
+    """What kind of file a path names, in lower case: .PNG is .png."""
+    return path.suffix.lower()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        with path.open("wb") as file:
+            yield file
+    except OSError as exc:
+        raise InvalidInput(f"{path} cannot be written: {exc.strerror or exc}") from exc
 
 
 def _channels_last(pictures: Array) -> Array:
@@ -106,9 +144,9 @@ def _read_png(path: Path, info: ModelInfo) -> Array:
             f"{info.name!r} takes rows of shape {list(info.input_shape)}, not pictures: pass .npy"
         )
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=("PNG",)) as picture:
             picture.load()
-    except OSError as exc:
+    except (*_DAMAGED, Image.DecompressionBombError) as exc:
         raise InvalidInput(f"{path} is no picture that can be read") from exc
     plain = {"1": "L", "P": "RGB"}.get(picture.mode, picture.mode)
     if (plain, picture.size) != (mode, (width, height)):
@@ -135,5 +173,5 @@ def _load(path: Path) -> dict[str, Array]:
         with path.open("rb") as file:
             loaded = np.load(file)
             return {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (OSError, ValueError, BadZipFile) as exc:
+    except _DAMAGED as exc:
         raise InvalidInput(f"{path} is no .npy or .npz file that can be read") from exc

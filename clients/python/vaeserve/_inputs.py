@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vaeserve._errors import InvalidInput
-from vaeserve._results import Array, Latents, ModelInfo, one_space
+from vaeserve._info import ModelInfo
+from vaeserve._results import Array, Latents, as_plain, one_space
 from vaeserve.v1 import tensor_pb2, vae_service_pb2 as pb
 
 _WIRE_TYPES = {
@@ -50,7 +51,7 @@ def pictures(x: npt.ArrayLike, info: ModelInfo) -> Array:
         InvalidInput: another shape, no rows, a dtype that is neither, or uint8 for a model without
             levels.
     """
-    array = np.asarray(x)
+    array = as_plain(x)
     if array.dtype == np.uint8:
         _check_levels(info)
     else:
@@ -75,7 +76,7 @@ def latents(z: npt.ArrayLike, info: ModelInfo) -> Latents:
     Raises:
         InvalidInput: another shape, no rows, or integers.
     """
-    array = _as_float32(np.asarray(z), "pass floats")
+    array = _as_float32(as_plain(z), "pass floats")
     rows = _with_batch_axis(array, info.latent_shape, info, "latent rows")
     return Latents(rows, z.latent_space_id if isinstance(z, Latents) else "")
 

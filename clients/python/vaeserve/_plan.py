@@ -6,7 +6,7 @@ from typing import Generic, Protocol, TypeVar
 
 from vaeserve._channel import MAX_MESSAGE_BYTES
 from vaeserve._errors import InvalidInput
-from vaeserve._results import Limits
+from vaeserve._info import Limits
 
 _ENVELOPE_BYTES = 4096  # names, shapes, ids and field headers of any message, generously
 

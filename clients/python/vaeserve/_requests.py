@@ -13,12 +13,15 @@ import numpy.typing as npt
 
 from vaeserve import _inputs
 from vaeserve._errors import InvalidInput, VersionChanged
+from vaeserve._info import ModelInfo
+from vaeserve._numbers import whole_number
 from vaeserve._plan import Plan, Reply, split
-from vaeserve._results import Array, Generated, Latents, ModelInfo, Posterior
+from vaeserve._results import Array, Generated, Latents, Posterior
 from vaeserve._seed import seed_or_new
-from vaeserve.v1 import arrays, model_service_pb2, tensor_pb2, vae_service_pb2 as pb
+from vaeserve.v1 import arrays, model_service_pb2, noise, tensor_pb2, vae_service_pb2 as pb
 
 _FLOAT_BYTES = 4
+_UINT32 = 1 << 32
 _PATHS = {"lerp": pb.INTERPOLATION_PATH_LERP, "slerp": pb.INTERPOLATION_PATH_SLERP}
 
 
@@ -37,8 +40,8 @@ def encode(
     first_row: int,
 ) -> Plan[pb.EncodeRequest, pb.EncodeResponse, Posterior]:
     """Plan an encode call; arguments as `Model.encode`, `version` 0 for the one being served."""
-    if draws < 0:
-        raise InvalidInput(f"draws must not be negative, got {draws}")
+    draws = whole_number("draws", draws, 0, _UINT32)
+    first_row = whole_number("first_row", first_row, 0, noise.FIRST_ROW_LIMIT)
     most = info.limits.max_draws // draws if draws and info.limits.max_draws else None
     if most == 0:
         raise InvalidInput(
@@ -95,8 +98,8 @@ def sample(
     dtype: npt.DTypeLike,
 ) -> Plan[pb.SampleRequest, pb.SampleResponse, Generated]:
     """Plan a sample call; arguments as `Model.sample`."""
-    if n < 1:
-        raise InvalidInput(f"n must be at least 1, got {n}")
+    n = whole_number("n", n, 1, noise.FIRST_ROW_LIMIT)
+    first_row = whole_number("first_row", first_row, 0, noise.FIRST_ROW_LIMIT)
     chosen = seed_or_new(seed)
     x_hat_dtype = _inputs.picture_type(dtype, info)
 
@@ -154,6 +157,7 @@ def reconstruct(
     dtype: npt.DTypeLike,
 ) -> Plan[pb.ReconstructRequest, pb.ReconstructResponse, Array]:
     """Plan a reconstruct call; arguments as `Model.reconstruct`."""
+    first_row = whole_number("first_row", first_row, 0, noise.FIRST_ROW_LIMIT)
     rows = _inputs.pictures(x, info)
     chosen = seed_or_new(seed) if draw else None
     x_hat_dtype = _inputs.picture_type(dtype, info)
@@ -192,8 +196,7 @@ def interpolate(
     """Plan an interpolate call; arguments as `Model.interpolate`."""
     if path not in _PATHS:
         raise InvalidInput(f"path must be one of {', '.join(_PATHS)}, got {path!r}")
-    if steps < 2:
-        raise InvalidInput(f"steps must be at least 2, for both ends, got {steps}")
+    steps = whole_number("steps", steps, 2, _UINT32)  # both ends are among them
     ends = _inputs.ends(start, end, info)
     x_hat_dtype = _inputs.picture_type(dtype, info)
 
@@ -214,7 +217,7 @@ def interpolate(
     parts = split(
         info.limits,
         len(ends.start),
-        request_row=2 * ends.start[0].nbytes,
+        request_row=ends.start[0].nbytes + ends.end[0].nbytes,
         reply_row=steps * _generated_bytes(info, x_hat_dtype, latents),
         weight=steps,
     )
@@ -250,6 +253,10 @@ def _one_version(replies: Sequence[Reply]) -> int:
     versions = sorted({reply.version for reply in replies})
     if len(versions) > 1:
         raise VersionChanged(f"versions {versions} answered parts of one call; call again")
+    # Two models of one version number, as when a repository is replaced under a running call.
+    # Decoded and reconstructed pictures come without an id.
+    if len({getattr(reply, "latent_space_id", "") for reply in replies}) > 1:
+        raise VersionChanged("different models answered parts of one call; call again")
     return versions[0]
 
 

@@ -3,21 +3,18 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from vaeserve._errors import InvalidInput
+from vaeserve._numbers import whole_number
 from vaeserve._seed import seed_or_new
-from vaeserve.v1 import model_pb2, model_service_pb2, noise
+from vaeserve.v1 import noise
 
 Array = npt.NDArray[Any]
-
-_LIKELIHOODS = {
-    model_pb2.LIKELIHOOD_BERNOULLI: "bernoulli",
-    model_pb2.LIKELIHOOD_GAUSSIAN: "gaussian",
-}
 
 
 class Latents(np.ndarray[Any, np.dtype[np.float32]]):
@@ -37,9 +34,10 @@ class Latents(np.ndarray[Any, np.dtype[np.float32]]):
 
     def __new__(cls, array: npt.ArrayLike, latent_space_id: str = "") -> Self:
         """Wrap without a copy where the array is float32 already."""
-        latents = np.asarray(array, np.float32).view(cls)
-        latents.latent_space_id = latent_space_id
-        return latents
+        plain = as_plain(array)
+        if plain.dtype.kind not in "fiub":
+            raise InvalidInput(f"latents are numbers, not {plain.dtype}")
+        return _marked(cls, plain.astype(np.float32, copy=False), latent_space_id)
 
     def __array_finalize__(self, source: npt.NDArray[Any] | None) -> None:
         """Called by numpy for each array it derives from this one."""
@@ -48,22 +46,30 @@ class Latents(np.ndarray[Any, np.dtype[np.float32]]):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         """Called by numpy for arithmetic; refuses latents of two models."""
         space = one_space(inputs)
-        plain = [np.asarray(value) if isinstance(value, Latents) else value for value in inputs]
-        if "out" in options:
-            options["out"] = tuple(np.asarray(array) for array in options["out"])
-        result = getattr(ufunc, method)(*plain, **options)
+        targets = options.get("out", ())
+        if targets:
+            options["out"] = tuple(map(_unmarked, targets))
+        result = getattr(ufunc, method)(*map(_unmarked, inputs), **options)
+        if len(targets) == 1:
+            # As numpy does, hand back what was written to; `z += direction` keeps z.
+            if isinstance(targets[0], Latents):
+                targets[0].latent_space_id = space or targets[0].latent_space_id
+            return targets[0]
         return Latents(result, space) if _is_latent(result) else result
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         """Called by numpy for its functions; joined latents are latents."""
         result = super().__array_function__(func, types, args, kwargs)
-        return Latents(result, one_space(args[0])) if func in _JOINS else result
+        if func not in _JOINS or not _is_latent(result):
+            return result
+        return Latents(result, one_space(next(iter((*args, *kwargs.values())))))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the id with the numbers; numpy alone would drop it."""
-        return type(self), (np.asarray(self), self.latent_space_id)
+        return _marked, (type(self), np.asarray(self), self.latent_space_id)
 
 
+_LatentsT = TypeVar("_LatentsT", bound=Latents)
 _JOINS = (np.concatenate, np.stack, np.vstack, np.hstack)
 
 
@@ -79,112 +85,31 @@ def one_space(arrays: Iterable[Any]) -> str:
     return spaces.pop() if spaces else ""
 
 
+def as_plain(array: npt.ArrayLike) -> Array:
+    """Anything numpy takes as a plain array.
+
+    Raises:
+        InvalidInput: a masked array, whose masked elements would be sent as if they were sound.
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        raise InvalidInput("masked arrays are not taken: fill what is masked first")
+    return np.asarray(array)
+
+
+def _marked(cls: type[_LatentsT], array: Array, space: str) -> _LatentsT:
+    """View an array of any dtype as latents of a space."""
+    latents = array.view(cls)
+    latents.latent_space_id = space
+    return latents
+
+
+def _unmarked(value: Any) -> Any:
+    return np.asarray(value) if isinstance(value, Latents) else value
+
+
 def _is_latent(result: Any) -> bool:
     """Whether what a ufunc made of latents is latents; masks and numbers are not."""
     return isinstance(result, np.ndarray) and result.ndim > 0 and result.dtype.kind == "f"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelState:
-    """A model of the catalogue.
-
-    Attributes:
-        name: name of the model.
-        version: version being served; 0 when none is.
-        ready: whether it takes requests.
-        problem: why newer versions, or the whole model, were refused; empty when nothing was.
-    """
-
-    name: str
-    version: int
-    ready: bool
-    problem: str
-
-    @classmethod
-    def from_message(cls, state: model_service_pb2.ModelState) -> Self:
-        """Read one entry of the catalogue."""
-        return cls(state.name, state.version, state.ready, state.problem)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the server accepts in one request; larger calls are split.
-
-    Attributes:
-        max_rows: rows.
-        max_draws: rows times draws of an encode.
-        max_message_bytes: bytes of one message, in both directions.
-    """
-
-    max_rows: int
-    max_draws: int
-    max_message_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Preprocessing:
-    """How uint8 levels become model values: x = level * scale + offset.
-
-    Attributes:
-        scale: model units per level.
-        offset: model value of level 0.
-    """
-
-    scale: float
-    offset: float
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """What a served model version is.
-
-    Attributes:
-        name: name of the model.
-        version: version that is served.
-        input_shape: shape of one input row without the batch axis.
-        latent_shape: shape of one latent row without the batch axis.
-        latent_space_id: identity of the latent space.
-        likelihood: p(x|z): "bernoulli", "gaussian", or "unspecified".
-        gaussian_variance: variance of the Gaussian likelihood, squared model units; 0 with another
-            one.
-        preprocessing: meaning of uint8 levels; None where rows are no pictures, and uint8 is
-            refused.
-        limits: what the server accepts in one request.
-        manifest: the whole manifest as the server sent it: digests, training figures, measured
-            numerics.
-    """
-
-    name: str
-    version: int
-    input_shape: tuple[int, ...]
-    latent_shape: tuple[int, ...]
-    latent_space_id: str
-    likelihood: str
-    gaussian_variance: float
-    preprocessing: Preprocessing | None
-    limits: Limits
-    manifest: model_pb2.ModelInfo
-
-    @classmethod
-    def from_message(cls, model: model_pb2.ModelInfo) -> Self:
-        """Read the manifest."""
-        levels = model.preprocessing if model.HasField("preprocessing") else None
-        return cls(
-            name=model.name,
-            version=model.version,
-            input_shape=tuple(model.input_shape),
-            latent_shape=tuple(model.latent_shape),
-            latent_space_id=model.latent_space_id,
-            likelihood=_LIKELIHOODS.get(model.likelihood, "unspecified"),
-            gaussian_variance=model.gaussian_variance,
-            preprocessing=Preprocessing(levels.scale, levels.offset) if levels else None,
-            limits=Limits(
-                max_rows=model.limits.max_rows,
-                max_draws=model.limits.max_draws,
-                max_message_bytes=model.limits.max_message_bytes,
-            ),
-            manifest=model,
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -234,8 +159,7 @@ class Posterior:
         Raises:
             InvalidInput: n below 1, or a seed out of range.
         """
-        if n is not None and n < 1:
-            raise InvalidInput(f"n must be at least 1, got {n}")
+        draws = 1 if n is None else whole_number("n", n, 1, 1 << 32)
         rows, shape = len(self), self.mu.shape[1:]
         eps = noise.standard_normal(
             seed_or_new(seed),
@@ -243,7 +167,7 @@ class Posterior:
             first_row=self.first_row,
             rows=rows,
             size=math.prod(shape),
-            draws=n or 1,
+            draws=draws,
         ).reshape(rows, -1, *shape)
         mu, log_var = np.asarray(self.mu)[:, None], np.asarray(self.log_var)[:, None]
         z = noise.reparameterise(mu, log_var, eps)
@@ -251,11 +175,11 @@ class Posterior:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Generated:
+class Generated(NDArrayOperatorsMixin):
     """Decoded pictures with the latents and the seed they come from.
 
-    Numpy takes it wherever it takes an array, and it indexes, slices, iterates and measures as its
-    pictures do.
+    Numpy takes it wherever it takes an array, and it indexes, slices, iterates, measures and
+    calculates as its pictures do.
 
     Attributes:
         pictures: means of p(x|z), [rows, *input_shape] or [..., steps, *input_shape]; float32 in
@@ -280,6 +204,18 @@ class Generated:
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         """The pictures, for numpy; arguments as in numpy's protocol."""
         return np.array(self.pictures, dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        """Called by numpy for arithmetic, which is that of the pictures."""
+        if any(isinstance(target, Generated) for target in options.get("out", ())):
+            return NotImplemented  # `generated += 1`: the pictures are read-only
+        plain = [value.pictures if isinstance(value, Generated) else value for value in inputs]
+        return getattr(ufunc, method)(*plain, **options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle through the constructor, which makes the copied arrays read-only."""
+        fields = (self.pictures, self.latents, self.seed, self.latent_space_id, self.version)
+        return type(self), fields
 
     def __getitem__(self, index: Any) -> Any:
         """The same part of the pictures."""

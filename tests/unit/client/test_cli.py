@@ -1,10 +1,14 @@
 """The root command: lazy loading, missing requirements, files in and out."""
 
+import errno
+import io
 import json
+import struct
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from zlib import compress, crc32
 
 import click
 import grpc
@@ -212,3 +216,63 @@ def test_a_wrong_suffix_is_refused_before_the_call(script: Script, tmp_path: Pat
     assert result.exit_code == 2
     assert ".png, .npy, .npz" in result.output
     assert script.requests == []
+
+
+def png(width: int, height: int, pixels: bytes) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    end = chunk(b"IEND", b"")
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    return start + chunk(b"IDAT", compress(pixels)) + end
+
+
+@pytest.mark.parametrize("kind", ["empty", "bomb", "crc", "jpeg", "deflate", "method", "encrypted"])
+def test_damaged_files_are_one_line(script: Script, tmp_path: Path, kind: str) -> None:
+    good, archive, jpeg = png(3, 2, b"\0abc\0def"), io.BytesIO(), io.BytesIO()
+    np.savez_compressed(archive, x=pictures(50))
+    Image.new("L", (3, 2)).save(jpeg, "JPEG")
+    zipped = archive.getvalue()
+    data = zipped.find(b"x.npy") + 5 + struct.unpack("<H", zipped[28:30])[0]
+    central = zipped.find(b"PK\x01\x02")
+    name, content = {
+        "empty": ("x.npy", b""),
+        "bomb": ("x.png", png(60_000, 60_000, bytes(60_001))),
+        "crc": ("x.png", good.replace(b"IDAT", b"IDAU", 1)),
+        "jpeg": ("x.png", jpeg.getvalue()),
+        "deflate": ("x.npz", zipped[:data] + b"\xff" * 40 + zipped[data + 40 :]),
+        "method": ("x.npz", zipped[: central + 10] + b"\x63\0" + zipped[central + 12 :]),
+        "encrypted": ("x.npz", zipped[: central + 8] + b"\x01\0" + zipped[central + 10 :]),
+    }[kind]
+    (tmp_path / name).write_bytes(content)
+    call = (script.address, "--model", "digits", "-o", tmp_path / "y.npy")
+    result = vaeserve("reconstruct", *call, tmp_path / name)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert result.output.count("\n") == 1
+    assert "that can be read" in result.output
+
+
+def test_suffixes_in_capitals(script: Script, tmp_path: Path) -> None:
+    Image.fromarray(LEVELS).save(tmp_path / "X.PNG")
+    call = (script.address, "--model", "digits", "-o")
+    ran("encode", *call, tmp_path / "Q.NPZ", tmp_path / "X.PNG")
+    ran("interpolate", *call, tmp_path / "W.PNG", *[tmp_path / "Q.NPZ"] * 2, "--steps", 4)
+    ran("decode", *call, tmp_path / "Y.NPY", tmp_path / "Q.NPZ")
+    assert np.load(tmp_path / "Y.NPY").shape == (1, 2, 3)
+    assert {path.name for path in tmp_path.iterdir()} == {"X.PNG", "Q.NPZ", "W.PNG", "Y.NPY"}
+
+
+@pytest.mark.parametrize("suffix", ["png", "npy", "npz"])
+def test_a_file_that_cannot_be_written(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    def full(*_: object) -> object:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    out = tmp_path / f"x.{suffix}"
+    result = vaeserve("sample", script.address, "--model", "digits", "--seed", 1, "-o", out)
+    assert result.exit_code == 1
+    assert result.output == f"Error: {out} cannot be written: No space left on device\n"

@@ -1,9 +1,12 @@
 """The error tree: every status has its class, and what the server says is kept."""
 
 import inspect
+from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 import vaeserve
 from unit.client.scripted_server import Failure, Script
@@ -118,3 +121,26 @@ def test_the_tree_is_drawn_and_public() -> None:
 def test_builtin_families(cls: type[VaeserveError], base: type[Exception]) -> None:
     assert issubclass(cls, base)
     assert str(cls("text", reason="WORD")) == "WORD: text"
+
+
+class Damaged(grpc.RpcError):
+    """An error whose first detail cannot be read, and whose second can."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return "x"
+
+    def trailing_metadata(self) -> Any:
+        bad = any_pb2.Any(type_url="type.googleapis.com/google.rpc.ErrorInfo", value=b"\xff" * 3)
+        good = any_pb2.Any()
+        good.Pack(error_details_pb2.ErrorInfo(reason="LOADING", domain="vaeserve"))
+        code = self.code().value[0]
+        status = status_pb2.Status(code=code, message="x", details=[bad, good])
+        return (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+def test_a_damaged_detail_is_passed_over() -> None:
+    error = _errors.from_rpc_error(Damaged(), "here")
+    assert (type(error), error.reason) == (vaeserve.Unavailable, "LOADING")

@@ -1,10 +1,12 @@
 """What is accepted as pictures and latents, and how refusals are worded."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
+from unit.client import scripted_server
 from vaeserve import InvalidInput, Latents, Limits, ModelInfo, Preprocessing, _inputs
 from vaeserve.v1 import model_pb2, tensor_pb2, vae_service_pb2 as pb
 
@@ -106,3 +108,41 @@ def test_ends_of_a_path() -> None:
 def test_ends_that_do_not_pair(start: Any, end: Any, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         _inputs.ends(start, end, info())
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows"),
+    [((28, 28), 1), ((5, 28, 28), 5), ((1, 28, 28), 1), ((5, 1, 28, 28), 5)],
+)
+def test_grey_pictures_need_no_channel_axis(shape: tuple[int, ...], rows: int) -> None:
+    grey = dataclasses.replace(info(), input_shape=(1, 28, 28))
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    found = _inputs.pictures(x, grey)
+    assert found.shape == (rows, 1, 28, 28)
+    np.testing.assert_array_equal(found.ravel(), x.ravel())
+    ends = _inputs.ends(x, x, grey)
+    assert ends.single is (len(shape) < 4 and rows == 1)
+    assert ends.start.shape == ends.end.shape == (rows, 1, 28, 28)
+
+
+def test_a_path_between_two_grey_pictures_has_no_axis_of_pairs(
+    connect: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scripted_server, "INPUT_SHAPE", (1, 2, 3))
+    x = scripted_server.pictures(2)[:, 0]
+    with scripted_server.serving(scripted_server.Script()) as script:
+        digits = connect(script.address).model("digits")
+        assert digits.interpolate(x[0], x[1], steps=4).shape == (4, 1, 2, 3)
+        assert digits.interpolate(x, x, steps=4).shape == (2, 4, 1, 2, 3)
+
+
+def test_coloured_pictures_need_their_channels() -> None:
+    coloured = dataclasses.replace(info(), input_shape=(3, 28, 28))
+    with pytest.raises(InvalidInput, match="input rows of shape"):
+        _inputs.pictures(np.zeros((5, 28, 28)), coloured)
+
+
+def test_masked_arrays_are_refused() -> None:
+    for check, shape in ((_inputs.pictures, (1, 2, 3)), (_inputs.latents, (1, 4))):
+        with pytest.raises(InvalidInput, match="masked"):
+            check(np.ma.masked_greater(np.ones(shape), 0.5), info())

@@ -122,3 +122,100 @@ def test_generated_is_immutable() -> None:
 def test_generated_tells_what_it_is() -> None:
     assert repr(generated()) == "<Generated float32[4, 2, 3], seed=7, version 3>"
     assert repr(generated(seed=None)) == "<Generated float32[4, 2, 3], version 3>"
+
+
+def test_latents_of_two_models_do_not_mix() -> None:
+    a, b = latents(), Latents(np.ones((3, 4)), "space-b")
+    mixes: list[Any] = [
+        lambda: a + b,
+        lambda: np.concatenate([a, b]),
+        lambda: np.stack(arrays=[a, b]),
+        lambda: a.__iadd__(b),
+    ]
+    for mix in mixes:
+        with pytest.raises(InvalidInput, match="two different models"):
+            mix()
+    np.testing.assert_array_equal(a, latents())
+
+
+def test_masks_and_numbers_made_of_latents_are_plain() -> None:
+    z = latents()
+    assert type(z > 0) is np.ndarray
+    assert (z > 0).dtype == np.bool_
+    assert isinstance(np.add.reduce(z, axis=None), np.float32)
+    assert type(np.isfinite(z)) is np.ndarray
+
+
+def test_joined_latents_are_latents() -> None:
+    known, unknown = latents(), Latents(np.zeros((3, 4)))
+    joins: list[Any] = [np.concatenate, np.stack, np.vstack, np.hstack]
+    for join in joins:
+        for parts in ([known, known], [unknown, known], [np.zeros((3, 4), np.float32), known]):
+            assert join(parts).latent_space_id == "space-a"
+    assert np.stack(arrays=[known, known], axis=1).latent_space_id == "space-a"  # type: ignore[attr-defined]
+
+
+def test_unknown_latents_take_the_known_id() -> None:
+    known, unknown = latents(), Latents(np.zeros((3, 4)))
+    assert (unknown + known).latent_space_id == "space-a"  # type: ignore[attr-defined]
+    assert (known + unknown).latent_space_id == "space-a"  # type: ignore[attr-defined]
+    unknown += known
+    assert unknown.latent_space_id == "space-a"
+
+
+def test_latents_change_in_place() -> None:
+    z = same = latents()
+    z += 1
+    assert z is same
+    np.testing.assert_array_equal(z, latents() + 1)
+    assert z.latent_space_id == "space-a"
+    plain = np.empty((3, 4))
+    assert np.multiply(z, 2, out=plain) is plain
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.float64, np.int64])
+def test_pickles_keep_the_type(dtype: Any) -> None:
+    cast = latents().astype(dtype)
+    again = pickle.loads(pickle.dumps(cast))  # noqa: S301  our own bytes
+    assert (type(again), again.dtype, again.latent_space_id) == (Latents, dtype, "space-a")
+    np.testing.assert_array_equal(again, cast)
+
+
+@pytest.mark.parametrize(
+    "bad", [["1", "2"], None, [1j], np.ma.masked_greater(np.zeros((1, 4)), 0.5)]
+)
+def test_what_latents_are_not_made_of(bad: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"numbers|masked"):
+        Latents(bad)
+
+
+def test_generated_calculates_as_its_pictures() -> None:
+    drawn = generated()
+    pictures = drawn.pictures
+    for found, expected in (
+        (drawn * 2, pictures * 2),
+        (1 - drawn, 1 - pictures),
+        (drawn - drawn, pictures - pictures),
+        (drawn + np.ones(3), pictures + np.ones(3)),
+        (np.ones(3) + drawn, pictures + np.ones(3)),
+        (-drawn, -pictures),
+        (drawn > 5, pictures > 5),
+        (np.sqrt(drawn), np.sqrt(pictures)),
+        (np.add.reduce(drawn, axis=0), pictures.sum(axis=0)),
+    ):
+        assert type(found) is np.ndarray
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(TypeError):
+        drawn += 1
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda drawn: pickle.loads(pickle.dumps(drawn))],  # noqa: S301  our own bytes
+)
+def test_copies_of_generated_stay_read_only(copied: Any) -> None:
+    drawn = copied(generated())
+    assert not drawn.pictures.flags.writeable
+    assert not drawn.latents.flags.writeable
+    assert (drawn.seed, drawn.latent_space_id, drawn.version) == (7, "space-a", 3)
+    np.testing.assert_array_equal(drawn, generated())

@@ -101,6 +101,7 @@ def test_json_has_units_and_everything() -> None:
     assert fields["load"]["rate"] == fields["target_requests_per_second"] == 100
     assert fields["cpu_share"] == 0.25
     assert fields["kept_rate"] is True
+    assert fields["requests"] == 1
 
 
 def test_a_closed_loop_has_no_start_lag() -> None:
@@ -126,3 +127,21 @@ def test_a_closed_loop_has_no_start_lag() -> None:
 def test_loads_that_mean_nothing(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"concurrency|rpc"):
         load(**changes)
+
+
+@pytest.mark.parametrize("name", ["rate", "duration_s", "warmup_s", "timeout_s"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_loads_are_finite(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        load(**{name: value})
+
+
+def test_requests_that_start_late_are_said() -> None:
+    late, prompt = Recorder(load(), began=0), Recorder(load(), began=0)
+    for number in range(1000):
+        intended = 2 + number / 100
+        late.succeeded(intended, intended + 0.08, intended + 0.1)
+        prompt.succeeded(intended, intended + 0.01, intended + 0.1)
+    (warning,) = late.report(cpu_share=0).warnings
+    assert "late (p99): the load generator is the limit" in warning
+    assert prompt.report(cpu_share=0).warnings == ()

@@ -1,5 +1,6 @@
 """Runs against a real server on a loopback port."""
 
+import errno
 import json
 import threading
 import time
@@ -216,3 +217,69 @@ def test_command_fails_when_every_request_did(script: Script) -> None:
 )
 def test_command_line_mistakes_are_usage_errors(script: Script, arguments: tuple[Any]) -> None:
     assert command(script.address, "--model", "digits", *arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("option", ["--rate", "--duration", "--warmup", "--timeout"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_figures_that_are_not_finite_are_usage_errors(
+    script: Script, option: str, value: str
+) -> None:
+    loop = () if option == "--rate" else ("--concurrency", 1)
+    result = command(script.address, "--model", "digits", *loop, option, value)
+    assert result.exit_code == 2
+    assert "finite" in result.output
+
+
+def test_a_server_without_a_row_limit() -> None:
+    class Limitless(Script):
+        def _check_rows(self, rows: int, context: Any) -> None:
+            pass
+
+    with serving(Limitless(max_rows=0)) as script:
+        report = runner.run(load(script, concurrency=1, rows=20, duration_s=0.1))
+    assert report.succeeded > 0
+
+
+def test_a_report_that_cannot_be_written_is_still_shown(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> object:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    common = (script.address, "--model", "digits", "--duration", "100ms", "--warmup", "0")
+    result = command(*common, "--concurrency", 1, "--out", tmp_path / "r.json")
+    assert result.exit_code == 1
+    assert "throughput" in result.stdout
+    assert result.stderr == (
+        f"Error: {tmp_path / 'r.json'} cannot be written: No space left on device\n"
+    )
+
+
+async def test_a_closed_loop_does_not_spin_on_a_dead_server() -> None:
+    chosen = Load(address="", model="", concurrency=2, duration_s=0.5, warmup_s=0.0)
+    recorder = Recorder(chosen, time.perf_counter())
+
+    async def send(_: int) -> None:
+        raise Unavailable("gone")
+
+    await runner._closed_loop(chosen, send, recorder)
+    assert 2 <= recorder.report(cpu_share=0).failed <= 22
+
+
+def test_no_request_due_is_no_failure(script: Script) -> None:
+    common = (script.address, "--model", "digits", "--duration", "50ms", "--warmup", "0")
+    result = command(*common, "--rate", 0.01)
+    assert result.exit_code == 0
+    assert "no request was due in the measured time" in result.output
+
+
+def test_help_says_that_a_loop_is_required() -> None:
+    assert "One of --concurrency and --rate is required" in command("--help").output
+
+
+def test_samples_differ_by_their_seed(script: Script) -> None:
+    runner.run(load(script, rpc="sample", concurrency=2, duration_s=0.1, seed=5))
+    seeds = [request.seed for request in script.sent(pb.SampleRequest)]
+    assert len(seeds) == len(set(seeds)) > 1
+    assert min(seeds) >= 5
