@@ -14,7 +14,7 @@ from vaeserve_export import npz, onnx_graphs, run as run_folder
 from vaeserve_export.errors import ExportError
 from vaeserve_export.golden import golden_rows
 from vaeserve_export.run import RunConfig, Summary
-from vaeserve_export.verify import verify
+from vaeserve_export.verify import Verification, verify
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _LIKELIHOODS = {
@@ -40,7 +40,7 @@ def export_run(run: Path, repository: Path, name: str, version: int | None = Non
         The version's folder.
 
     Raises:
-        ExportError: an impossible name, or a version that exists.
+        ExportError: an impossible name, a version that exists, or a folder that cannot be written.
         RunError: no finished run.
         VerifyError: ONNX Runtime does not reproduce PyTorch's outputs.
     """
@@ -61,7 +61,7 @@ def export_run(run: Path, repository: Path, name: str, version: int | None = Non
         for file, content in files.items():
             (fresh / file).write_bytes(content)
         bundle.write_manifest(fresh, info)
-        verify(fresh)
+        _require_recorded(verify(fresh), target)
         fresh.rename(target)
     except OSError as error:
         raise ExportError(f"{target}: cannot be written: {error.strerror}") from error
@@ -70,6 +70,12 @@ def export_run(run: Path, repository: Path, name: str, version: int | None = Non
         with suppress(OSError):
             model_folder.rmdir()  # only if this export made it and left nothing
     return target
+
+
+def _require_recorded(result: Verification, target: Path) -> None:
+    """A read-only bundle may be verified, but one being written must hold its figures."""
+    if not result.recorded:
+        raise ExportError(f"{target}: cannot be written: recording the measured figures failed")
 
 
 def _contents(run: Path, name: str, version: int) -> tuple[dict[str, bytes], model_pb2.ModelInfo]:

@@ -2,8 +2,8 @@
 
 Weights, best weights, optimiser moments and generator states are tensors of a safetensors file;
 the counters are JSON in its header. One file, renamed into place, cannot hold halves of two epochs,
-and reading it runs no code. A run that goes on from it ends in the same bits as one that was never
-interrupted.
+and reading it runs no code. A run that goes on from it, with equal threads and versions, ends in
+the same bits as one that was never interrupted.
 """
 
 import json

@@ -5,12 +5,15 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from vaeserve_export.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
 
 IDX_IMAGES = 0x00000803  # unsigned bytes, three dimensions
 IDX_LABELS = 0x00000801  # unsigned bytes, one dimension
@@ -64,19 +67,20 @@ def read_npz(file: Path) -> Rows:
     Raises:
         DataError: unreadable, no such array, or another dtype or shape.
     """
+    if file.exists() and not zipfile.is_zipfile(file):
+        raise DataError(f"{file}: cannot be read as an .npz archive: it is none")
     try:
         # Opened here, because np.load leaves a file that is no archive open.
-        if not zipfile.is_zipfile(file) and file.exists():
-            raise DataError(f"{file}: cannot be read as an .npz archive: it is none")
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            found = ", ".join(archive)
             name = next((key for key in ("images", "x", "train") if key in archive), None)
-            if name is None:
-                raise DataError(
-                    f"{file}: holds no array named images, x or train, but {', '.join(archive)}"
-                )
-            array, labels = archive[name], archive.get("labels")
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            array, labels = archive[name] if name else None, archive.get("labels")
+    except Exception as error:  # a damaged archive raises nearly every class there is
         raise DataError(f"{file}: cannot be read as an .npz archive: {_reason(error)}") from error
+    if name is None:
+        raise DataError(f"{file}: holds no array named images, x or train, but {found}")
+    if not isinstance(array, np.ndarray) or not isinstance(labels, np.ndarray | None):
+        raise DataError(f"{file}: cannot be read as an .npz archive: a member is no array")
     if array.dtype == np.uint8:
         level = 1.0 if array.max(initial=0) <= 1 else LEVEL
         pictures = _channels_first(array, f"{file}: {name}")
@@ -100,8 +104,8 @@ def read_folder(folder: Path) -> Rows:
         x [rows, channels, height, width] in [0, 1]; one channel for grey pictures, else three.
 
     Raises:
-        DataError: no pictures, an unreadable one, or one whose size or colour differs from the
-            first.
+        DataError: no pictures, an unreadable one, one with alpha or more than 8 bits a channel, or
+            one whose size or colour differs from the first.
     """
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES)
     if not paths:
@@ -141,6 +145,8 @@ def _read_idx_file(folder: Path, name: str, magic: int) -> _Array | None:
             f"{path}: magic number {found:#010x} instead of {magic:#010x}: no such IDX file"
         )
     shape = [int.from_bytes(data[at : at + 4], "big") for at in range(4, header, 4)]
+    if 0 in shape:
+        raise DataError(f"{path}: is empty: shape {shape}")
     if len(data) != header + math.prod(shape):
         raise DataError(
             f"{path}: shape {shape} takes {header + math.prod(shape)} bytes, "
@@ -166,18 +172,34 @@ def _in_units(levels: _Array, level: float) -> _Array:
 
 
 def _read_picture(path: Path) -> _Array:
-    """uint8 [channels, height, width]: one channel for grey pictures, three for all others."""
-    from PIL import Image  # noqa: PLC0415 - only this source needs it
+    """uint8 [channels, height, width], the way up that it is shown.
+
+    One channel for grey pictures, three for all others.
+    """
+    from PIL import Image, ImageOps  # noqa: PLC0415 - only this source needs it
 
     try:
-        with Image.open(path) as picture:
-            if picture.mode.startswith(("I", "F")):
-                raise DataError(f"{path}: has more than 8 bits a channel; convert it first")
-            grey = picture.mode in {"1", "L", "LA"}
-            levels = np.asarray(picture.convert("L" if grey else "RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # Two formats, so that a file's content cannot choose among all the decoders there are.
+        with Image.open(path, formats=("PNG", "JPEG")) as picture:
+            _check_levels(picture, path)
+            grey = picture.mode in {"1", "L"}
+            upright = ImageOps.exif_transpose(picture)
+            levels = np.asarray(upright.convert("L" if grey else "RGB"))
+    except DataError:
+        raise
+    except Exception as error:  # a damaged picture raises what its decoder stumbles over
         raise DataError(f"{path}: cannot be read as a picture: {_reason(error)}") from error
     return levels[None] if grey else levels.transpose(2, 0, 1)
+
+
+def _check_levels(picture: "ImageFile", path: Path) -> None:
+    """Refuse what would lose something as grey or RGB levels of 8 bits."""
+    # Pillow reads colours of 16 bits as 8, and only the decoder's arguments still tell.
+    deep = any(str(tile[3]).endswith(";16B") for tile in picture.tile)
+    if deep or picture.mode.startswith(("I", "F")):
+        raise DataError(f"{path}: has more than 8 bits a channel; convert it first")
+    if picture.has_transparency_data:
+        raise DataError(f"{path}: has an alpha channel; flatten it onto a background first")
 
 
 def _size(picture: _Array) -> str:

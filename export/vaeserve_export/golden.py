@@ -16,7 +16,7 @@ from vaeserve_export.model import Vae
 
 SEED = 0
 MOST_ROWS, FEWEST_ROWS = 256, 64
-LARGE_ROW = 4096  # elements; fewer rows where one is larger, to keep the file small
+MOST_BYTES = 8 << 20  # of the file; fewer rows where they are large
 
 
 @torch.no_grad()
@@ -28,7 +28,8 @@ def golden_rows(vae: Vae) -> dict[str, npt.NDArray[np.float32]]:
         latent_dim], of which one half are the first of those mu and the other prior draws; `x_hat`
         [rows, *input_shape], decoded from z.
     """
-    rows = MOST_ROWS if math.prod(vae.config.input_shape) <= LARGE_ROW else FEWEST_ROWS
+    row_bytes = 4 * (2 * math.prod(vae.config.input_shape) + 3 * vae.config.latent_dim)
+    rows = min(MOST_ROWS, max(FEWEST_ROWS, MOST_BYTES // row_bytes))
     half = rows // 2
     x = vae.decoder(_prior(vae, first_row=0, rows=rows))
     mu, log_var = vae.encoder(x)

@@ -19,6 +19,7 @@ from torch import Tensor
 from vaeserve_export.model import Vae, VaeConfig, reparameterise
 
 EVALUATION_BATCH = 512
+EVALUATION_ELEMENTS = 1 << 22  # of a batch, where rows are so large that fewer must do
 
 
 class Terms(NamedTuple):
@@ -88,6 +89,7 @@ def row_terms(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
 @torch.no_grad()
 def evaluate(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
     """`row_terms` of many rows without gradients, in batches that fit into memory."""
-    batches = zip(torch.split(x, EVALUATION_BATCH), torch.split(eps, EVALUATION_BATCH), strict=True)
+    size = max(1, min(EVALUATION_BATCH, EVALUATION_ELEMENTS // x[0].numel()))
+    batches = zip(torch.split(x, size), torch.split(eps, size), strict=True)
     parts = [row_terms(vae, rows, noise) for rows, noise in batches]
     return Terms(*(torch.cat(column) for column in zip(*parts, strict=True)))

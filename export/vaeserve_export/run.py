@@ -32,7 +32,7 @@ CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "model.safetensors"
 SUMMARY = "summary.json"
 
-_MAY_CHANGE = ("epochs", "threads")
+_MAY_CHANGE = ("epochs", "patience", "threads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class RunConfig:
         data_sha256: digest of the data.
         input_shape: shape of one row.
         level: model units of one uint8 level where rows are pictures, else None.
-        versions: of Python and PyTorch.
+        versions: of Python and PyTorch; all that took part, where a run was resumed under others.
     """
 
     settings: TrainSettings
@@ -99,13 +99,23 @@ class Summary:
 def open_run(folder: Path, config: RunConfig, *, resume: bool) -> None:
     """Start a run in a folder, or make sure that the one in it is the same.
 
+    A run that ended before its first checkpoint has nothing to lose and may be started again. One
+    that is resumed may change its epochs, patience and threads; config.json then has the new ones.
+
     Raises:
         RunError: the folder is taken, or holds no run to resume, or one of other data or settings.
     """
     if resume:
-        _require_same(folder, read_config(folder), config)
+        before = read_config(folder)
+        _require_same(folder, before, config)
+        versions = {
+            name: _joined(before.versions.get(name), version)
+            for name, version in config.versions.items()
+        }
+        now = dataclasses.replace(before, settings=config.settings, versions=versions)
+        write_atomic(folder / CONFIG, _json(dataclasses.asdict(now)))
         return
-    if (folder / CONFIG).exists():
+    if any((folder / file).exists() for file in (CHECKPOINT, SUMMARY)):
         raise RunError(
             f"{folder}: already holds a run; continue it with --resume or choose another"
         )
@@ -128,14 +138,21 @@ def read_config(folder: Path) -> RunConfig:
         settings = TrainSettings(**values.pop("settings"))
         shape = tuple(values.pop("input_shape"))
         return RunConfig(settings=settings, input_shape=shape, **values)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder / CONFIG}: is not of this version: {error}") from error
 
 
 def trim_metrics(folder: Path, epochs: int) -> None:
-    """Drop the lines of epochs after the checkpoint: they will be trained, and written, again."""
+    """Drop the lines of epochs after the checkpoint: they will be trained, and written, again.
+
+    Raises:
+        RunError: metrics.jsonl cannot be read or written.
+    """
     path = folder / METRICS
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read: {error}") from error
     write_atomic(path, "".join(lines[:epochs]).encode())
 
 
@@ -164,13 +181,16 @@ def read_summary(folder: Path) -> Summary:
     """Read summary.json.
 
     Raises:
-        RunError: the run is not finished.
+        RunError: the run is not finished, or its summary not written by `finish`.
     """
     read_config(folder)
     values = _read_json(
         folder / SUMMARY, f"{folder}: training has not finished; continue it with --resume"
     )
-    return Summary(**values)
+    try:
+        return Summary(**values)
+    except TypeError as error:
+        raise RunError(f"{folder / SUMMARY}: is not of this version: {error}") from error
 
 
 def read_calibration(folder: Path) -> bytes:
@@ -194,7 +214,7 @@ def load_model(folder: Path) -> Vae:
     """
     config = read_config(folder)
     read_summary(folder)
-    vae = build(config.vae, config.settings.seed)
+    vae = build(config.vae, 0)  # whatever the seed, the weights are replaced
     try:
         vae.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -228,15 +248,22 @@ def _require_same(folder: Path, before: RunConfig, now: RunConfig) -> None:
             raise RunError(f"{folder}: was started with {field.name} {old}, not {new}")
 
 
+def _joined(before: str | None, now: str) -> str:
+    versions = before.split(", ") if before else []
+    return ", ".join([*versions, *([] if now in versions else [now])])
+
+
 def _json(values: dict[str, Any]) -> bytes:
     return (json.dumps(values, indent=2) + "\n").encode()
 
 
 def _read_json(path: Path, missing: str) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = json.loads(path.read_bytes())
+        values = json.loads(path.read_bytes())
     except FileNotFoundError as error:
         raise RunError(missing) from error
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise RunError(f"{path}: is not of this version: it holds no JSON object")
     return values

@@ -25,7 +25,7 @@ class TrainSettings:
         kl_warmup_epochs: epochs over which that weight grows linearly to beta; 0 starts at beta.
         patience: epochs without a better validation loss before training stops.
         binarise: draw the pixels anew each epoch with the grey levels as probabilities.
-        seed: of everything random: initial weights, split, order, noise.
+        seed: of everything random: initial weights, split, order, noise; below 2**64.
         threads: of PyTorch. One is fastest for small nets.
 
     Raises:
@@ -63,6 +63,7 @@ class TrainSettings:
             _require(0 < getattr(self, name) < float("inf"), f"{name} must be above 0")
         for name in ("beta", "kl_warmup_epochs", "seed"):
             _require(0 <= getattr(self, name) < float("inf"), f"{name} must not be negative")
+        _require(self.seed < 2**64, "seed must be below 2**64")
 
 
 def _require(condition: bool, message: str) -> None:

@@ -57,6 +57,8 @@ class _Rows(NamedTuple):
     train: Tensor
     validation: Tensor
     validation_eps: Tensor
+    validation_as_sent: Tensor
+    """The validation rows as a caller sends them: never binarised."""
 
 
 def train(
@@ -76,7 +78,8 @@ def train(
         settings: of the training.
         data: rows; a tenth is held out for validation.
         run: folder to write to.
-        resume: continue the run in that folder.
+        resume: continue the run in that folder; it ends in the same bits as one that was never
+            interrupted if threads and versions are equal.
         listener: told about progress.
 
     Returns:
@@ -193,16 +196,20 @@ def _prepare(
 def _split(settings: TrainSettings, data: Dataset, seed: int) -> _Rows:
     """Training and validation rows; binarised validation rows are drawn once."""
     train_rows, validation_rows = split(len(data.x), settings.seed)
-    validation = torch.from_numpy(data.x[validation_rows])
+    validation = as_sent = torch.from_numpy(data.x[validation_rows])
     generator = torch.Generator().manual_seed(seed)
     if settings.binarise:
         validation = torch.bernoulli(validation, generator=generator)
     eps = torch.randn(len(validation), settings.latent_dim, generator=generator)
-    return _Rows(torch.from_numpy(data.x[train_rows]), validation, eps)
+    return _Rows(torch.from_numpy(data.x[train_rows]), validation, eps, as_sent)
 
 
 def _finish(state: TrainState, rows: _Rows, run: Path) -> Summary:
-    """Measure the best weights and write what export needs."""
+    """Measure the best weights and write what export needs.
+
+    Under binarise the summary's figures are those of binarised rows, as in the literature. The
+    calibration is that of grey ones: it places the scores of rows that callers send.
+    """
     state.vae.load_state_dict(state.best)
     best = evaluate(state.vae, rows.validation, rows.validation_eps)
     reconstruction, kl = _mean(best.reconstruction), _mean(best.kl)
@@ -217,7 +224,7 @@ def _finish(state: TrainState, rows: _Rows, run: Path) -> Summary:
         active_units=calibration.active_units(best.mu),
         seconds=state.progress.seconds,
     )
-    scores = npz.to_bytes(calibration.measure(state.vae, rows.validation))
+    scores = npz.to_bytes(calibration.measure(state.vae, rows.validation_as_sent))
     run_folder.finish(run, state.best, summary, scores)
     return summary
 

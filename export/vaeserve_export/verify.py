@@ -1,19 +1,20 @@
 """Check a bundle against its own golden rows, without PyTorch, and record what was measured.
 
+    place       a folder MODEL/VERSION is the model and version of its manifest
     digests     every file is the one that the manifest lists
-    graphs      valid ONNX, deterministic, standard operators only (graph_checks)
+    contents    golden rows and calibration are the arrays that they should be
+    graphs      valid ONNX, deterministic, standard operators only, no path (graph_checks)
     parity      ONNX Runtime gives PyTorch's outputs, whatever the batch size
     batch       how much a row's outputs depend on the batch it is in; recorded, 0 is bit-identical
 
 The figures go into the manifest.
 """
 
-import io
 import os
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from vaeserve.v1 import bundle, model_pb2
+from vaeserve_export import npz
 from vaeserve_export.errors import VerifyError
 from vaeserve_export.graph_checks import check_graph
 
@@ -56,8 +58,8 @@ def verify(folder: Path) -> Verification:
         folder: the version's folder, with model.json in it.
 
     Raises:
-        VerifyError: a file that is missing, damaged or outside the folder, a graph that must not
-            be served, or outputs that are not PyTorch's.
+        VerifyError: a file that is missing, damaged or outside the folder, a folder of another
+            model or version, a graph that must not be served, or outputs that are not PyTorch's.
     """
     if not (folder / bundle.MANIFEST).exists() and list(folder.glob(f"[0-9]*/{bundle.MANIFEST}")):
         raise VerifyError(f"{folder}: is a model; give one of its versions, as {folder}/1")
@@ -66,6 +68,8 @@ def verify(folder: Path) -> Verification:
         files = bundle.read_files(folder, info)
     except bundle.BundleError as error:
         raise VerifyError(str(error)) from error
+    _check_place(folder, info)
+    _check_calibration(files[bundle.CALIBRATION])
     golden = _read_golden(files[bundle.GOLDEN], info)
     encode = _session(info.encoder, files)
     decode = _session(info.decoder, files)
@@ -96,24 +100,50 @@ def _record(folder: Path, info: model_pb2.ModelInfo, measured: model_pb2.Numeric
     return True
 
 
+def _check_place(folder: Path, info: model_pb2.ModelInfo) -> None:
+    """A version served from another model's folder would go by two names."""
+    place = folder.resolve()
+    if place.name.isdecimal() and (place.parent.name, place.name) != (info.name, str(info.version)):
+        raise VerifyError(
+            f"{folder}: is {info.name} version {info.version} by its manifest, "
+            f"but lies in {place.parent.name}/{place.name}"
+        )
+
+
+def _check_calibration(content: bytes) -> None:
+    names = ("percent", "kl_nats", "reconstruction_nats")
+    arrays = _read_arrays(bundle.CALIBRATION, content, names)
+    length = arrays["percent"].size
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" or array.shape != (length,) or not length:
+            raise VerifyError(
+                f"{bundle.CALIBRATION}: {name} is {array.dtype} {list(array.shape)}; "
+                f"{', '.join(names)} must be floats of one length"
+            )
+
+
 def _read_golden(content: bytes, info: model_pb2.ModelInfo) -> dict[str, Floats]:
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("x", "mu", "log_var", "z", "x_hat")}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise VerifyError(f"{bundle.GOLDEN}: cannot be read: {error}") from error
+    arrays = _read_arrays(bundle.GOLDEN, content, ("x", "mu", "log_var", "z", "x_hat"))
     pictures, latents = tuple(info.input_shape), tuple(info.latent_shape)
     shapes = {"x": pictures, "x_hat": pictures, "mu": latents, "log_var": latents, "z": latents}
     for name, array in arrays.items():
-        wanted = (len(arrays["x"]), *shapes[name])
+        wanted = (*arrays["x"].shape[:1], *shapes[name])
         if array.dtype != np.float32 or array.shape != wanted:
             raise VerifyError(
                 f"{bundle.GOLDEN}: {name} is {array.dtype} {list(array.shape)}, by the manifest it "
                 f"is float32 {list(wanted)}"
             )
-    if not len(arrays["x"]):
-        raise VerifyError(f"{bundle.GOLDEN}: holds no rows")
+    rows, needed = len(arrays["x"]), max(BATCH_SIZES)
+    if rows < needed:
+        raise VerifyError(f"{bundle.GOLDEN}: {rows} rows are too few: {needed} fill a batch")
     return arrays
+
+
+def _read_arrays(file: str, content: bytes, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    try:
+        return npz.from_bytes(content, names)
+    except ValueError as error:
+        raise VerifyError(f"{file}: cannot be read: {error}") from error
 
 
 def _session(graph: model_pb2.Graph, files: dict[str, bytes]) -> _Run:
@@ -155,9 +185,9 @@ def _measure(
 def _run_in_batches(run: _Run, graph: model_pb2.Graph, rows: Floats, size: int) -> list[Floats]:
     try:
         parts = [run(rows[start : start + size]) for start in range(0, len(rows), size)]
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise VerifyError(f"{graph.file}: cannot run {size} rows: {error}") from error
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def _difference(output: Floats, wanted: Floats, what: str, size: int) -> float:

@@ -33,7 +33,7 @@ def vectors() -> Dataset:
 @pytest.fixture
 def folder(repository: Path, tmp_path: Path) -> Path:
     """A copy of a sound bundle."""
-    return Path(shutil.copytree(repository / "digits" / "1", tmp_path / "1"))
+    return Path(shutil.copytree(repository / "digits" / "1", tmp_path / "digits" / "1"))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What export writes: graphs that are functions of their input, a true manifest, always one way."""
 
+import errno
 import re
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def test_stripping_is_what_removes_the_paths(monkeypatch: pytest.MonkeyPatch) ->
         gaussian_variance=1.0,
     )
     monkeypatch.setattr(onnx_graphs, "_strip", lambda model, name: None)
-    with pytest.raises(ExportError, match=r"encoder: the graph holds a path: .*/"):
+    with pytest.raises(VerifyError, match=r"encoder: the graph holds a path: .*/"):
         onnx_graphs.encoder_graph(build(config, 0))
 
 
@@ -165,16 +166,17 @@ def test_golden_rows_are_the_models_own(run: Path) -> None:
     np.testing.assert_array_equal(golden["x_hat"], x_hat.numpy())
 
 
-def test_large_rows_make_fewer_golden_rows() -> None:
+@pytest.mark.parametrize(("side", "rows"), [(8, 256), (64, 85), (128, 64)])
+def test_large_rows_make_fewer_golden_rows(side: int, rows: int) -> None:
     config = VaeConfig(
         model="mlp",
-        input_shape=(3, 64, 64),
+        input_shape=(3, side, side),
         latent_dim=2,
         hidden=4,
         likelihood="bernoulli",
         gaussian_variance=1.0,
     )
-    assert len(golden_rows(build(config, 0))["x"]) == 64
+    assert len(golden_rows(build(config, 0))["x"]) == rows
 
 
 def test_versions_count_up_and_are_never_overwritten(run: Path, tmp_path: Path) -> None:
@@ -210,6 +212,25 @@ def test_an_export_that_fails_parity_leaves_nothing(
 
     monkeypatch.setattr(bundles, "golden_rows", shifted)
     with pytest.raises(VerifyError, match=r"x_hat differs from PyTorch's by 0\.001"):
+        bundles.export_run(run, tmp_path / "repository", "m")
+    assert list((tmp_path / "repository").iterdir()) == []
+
+
+def test_a_disk_that_fills_while_figures_are_recorded_leaves_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest is written twice: before verification, and with its figures after it."""
+    write, calls = bundle.write_manifest, []
+
+    def full(folder: Path, info: model_pb2.ModelInfo) -> None:
+        calls.append(folder)
+        if len(calls) == 2:
+            (folder / ".model.json.new").write_text('{"half')
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(folder, info)
+
+    monkeypatch.setattr(bundle, "write_manifest", full)
+    with pytest.raises(ExportError, match=r"1: cannot be written: recording .* failed"):
         bundles.export_run(run, tmp_path / "repository", "m")
     assert list((tmp_path / "repository").iterdir()) == []
 

@@ -12,6 +12,7 @@ import pytest
 from click.testing import Result
 
 from vaeserve_export import cli, progress
+from vaeserve_export.run import read_config, read_summary
 from vaeserve_export.settings import TrainSettings
 from vaeserve_export.train import EpochRecord
 
@@ -83,6 +84,71 @@ def test_resume(tmp_path: Path, run_command: Run, refused: Callable[..., str]) -
     assert run_command("train", *arguments).exit_code == 0
     assert "already holds a run; continue it with --resume" in refused("train", *arguments)
     assert run_command("train", *arguments, "--resume").exit_code == 0
+
+
+def test_resume_takes_the_runs_own_settings(tmp_path: Path, run_command: Run) -> None:
+    run = tmp_path / "run"
+    first = ("--beta", 0.5, "--epochs", 2, "--seed", 3)
+    assert run_command("train", "--data", "digits", *first, *FAST, "--out", run).exit_code == 0
+    before = read_config(run).settings
+
+    resumed = run_command("train", "--data", "digits", "--epochs", 3, "--out", run, "--resume")
+
+    assert resumed.exit_code == 0
+    assert read_config(run).settings == dataclasses.replace(before, epochs=3)
+    assert read_summary(run).epochs_run == 3
+
+
+def test_resume_refuses_another_setting_that_was_typed(
+    tmp_path: Path, run_command: Run, refused: Callable[..., str]
+) -> None:
+    arguments = ("--data", "digits", "--epochs", 1, "--out", tmp_path / "run")
+    assert run_command("train", *arguments, *FAST).exit_code == 0
+    # The default of the option, and yet not what the run was started with.
+    line = refused("train", *arguments, "--resume", "--latent-dim", TrainSettings().latent_dim)
+    assert "was started with latent_dim 3, not 20" in line
+
+
+def test_data_line_leaves_json_alone(tmp_path: Path, run_command: Run) -> None:
+    arguments = ("--data", "digits", "--epochs", 1, *FAST, "--out", tmp_path / "run", "--json")
+    trained = run_command("train", *arguments)
+    expected = (
+        "digits: 1618 rows to train on and 179 to validate, [1, 8, 8] each, values 0 to 1; "
+        "mlp, bernoulli, at most 1 epochs"
+    )
+    assert trained.stderr.splitlines()[0] == expected
+    assert len(trained.stdout.splitlines()) == 1
+
+
+def test_interruption_says_how_to_go_on(
+    tmp_path: Path, run_command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run = tmp_path / "run"
+    monkeypatch.setattr(progress._Lines, "epoch", interrupted)
+    arguments = ("--data", "digits", "--epochs", 3, *FAST, "--out", run)
+    result = run_command("train", *arguments)
+    assert result.exit_code == 130
+    message = f"interrupted; go on with --resume, or finish with --resume --epochs 1: {run}"
+    assert result.stderr.splitlines() == ["", message]
+
+    monkeypatch.undo()
+    finished = ("--data", "digits", "--out", run, "--resume", "--epochs", 1)
+    assert run_command("train", *finished).exit_code == 0
+    assert read_summary(run).epochs_run == 1
+
+
+@pytest.mark.parametrize(("beta", "warned"), [(1000, True), (0, False)])
+def test_collapsed_posterior_is_warned_of(
+    tmp_path: Path, run_command: Run, beta: float, warned: bool
+) -> None:
+    arguments = ("--data", "digits", "--epochs", 3, *FAST, "--out", tmp_path / "run")
+    result = run_command("train", *arguments, "--beta", beta)
+    assert result.exit_code == 0
+    assert (read_summary(tmp_path / "run").active_units == 0) == warned
+    assert ("warning: no latent dimension is active" in result.stderr) == warned
 
 
 def test_defaults_are_those_of_the_settings() -> None:

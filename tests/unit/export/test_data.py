@@ -3,6 +3,7 @@
 import gzip
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ def test_idx_reads_the_train_files_only(tmp_path: Path, suffix: str) -> None:
         (idx(LEVELS[0]), "magic number 0x00000802"),
         (idx(LEVELS[:0]), "is empty"),
         (idx(LEVELS)[:8] + b"\xff" * 8, "it is truncated"),
+        (idx(LEVELS)[:4] + bytes(4) + b"\xff" * 8, r"is empty: shape \[0, 4294967295"),
+        (idx(LEVELS)[:4] + b"\xff" * 8 + bytes(4), "is empty"),
     ],
 )
 def test_bad_idx(tmp_path: Path, content: bytes, message: str) -> None:
@@ -183,6 +186,37 @@ def test_npz_member_shorter_than_its_header(tmp_path: Path) -> None:
         load(f"npz:{tmp_path / 'a.npz'}")
 
 
+@pytest.mark.parametrize("shape", [(10**15, 4), (2**62, 8), (10**30, 4)])
+def test_npz_with_an_absurd_header(tmp_path: Path, shape: tuple[int, int]) -> None:
+    header = repr({"descr": "<f4", "fortran_order": False, "shape": shape}).encode().ljust(117)
+    member = b"\x93NUMPY\x01\x00" + struct.pack("<H", 118) + header + b"\n" + bytes(64)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", member)
+    with pytest.raises(DataError, match=r"cannot be read as an \.npz archive: ."):
+        load(f"npz:{tmp_path / 'a.npz'}")
+
+
+@pytest.mark.parametrize(("at", "value"), [(8, 1), (10, 99)], ids=["encrypted", "compression"])
+def test_npz_that_zipfile_cannot_unpack(tmp_path: Path, at: int, value: int) -> None:
+    """Set in the central directory, which zipfile goes by, and in the member's own header."""
+    write_npz(tmp_path / "a.npz", x=np.zeros((2, 3)))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[content.index(b"PK\x01\x02") + at] = value
+    content[at - 2] = value
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"cannot be read as an \.npz archive"):
+        load(f"npz:{tmp_path / 'a.npz'}")
+
+
+@pytest.mark.parametrize("member", ["x", "labels"])
+def test_npz_member_that_is_no_array(tmp_path: Path, member: str) -> None:
+    write_npz(tmp_path / "a.npz", **({"x": np.zeros((2, 3))} if member != "x" else {}))
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr(member, b"hello")
+    with pytest.raises(DataError, match="a member is no array"):
+        load(f"npz:{tmp_path / 'a.npz'}")
+
+
 def test_folder_of_grey_pictures_in_classes(tmp_path: Path) -> None:
     for path in ("cat/1.png", "cat/2.PNG", "dog/1.jpg", "dog/deep/2.jpeg"):
         save_picture(tmp_path / path)
@@ -217,9 +251,54 @@ def test_folder_with_an_odd_mode(tmp_path: Path) -> None:
         load(f"folder:{tmp_path}")
 
 
+def sixteen_bit_colours() -> bytes:
+    """A PNG of one RGB pixel; Pillow writes none of this depth."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + check
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
+    pixel = chunk(b"IDAT", zlib.compress(b"\0" + b"\x12\x34" * 3))
+    return b"\x89PNG\r\n\x1a\n" + header + pixel + chunk(b"IEND", b"")
+
+
 def test_sixteen_bit_pictures_are_refused(tmp_path: Path) -> None:
-    Image.new("I;16", (4, 4), 1000).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match="more than 8 bits a channel"):
+    for name in ("grey", "colour"):
+        (tmp_path / name).mkdir()
+    Image.new("I;16", (4, 4), 1000).save(tmp_path / "grey" / "a.png")
+    (tmp_path / "colour" / "a.png").write_bytes(sixteen_bit_colours())
+    for name in ("grey", "colour"):
+        with pytest.raises(DataError, match="more than 8 bits a channel"):
+            load(f"folder:{tmp_path / name}")
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_pictures_with_alpha_are_refused(tmp_path: Path, mode: str) -> None:
+    picture = Image.new(mode, (4, 4))
+    if mode == "P":
+        picture.info["transparency"] = 0
+    picture.save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: has an alpha channel; flatten it"):
+        load(f"folder:{tmp_path}")
+
+
+def test_pictures_are_turned_as_their_exif_says(tmp_path: Path) -> None:
+    """Six is a quarter turn clockwise: the left column, here white, becomes the top row."""
+    picture = Image.new("L", (16, 8))
+    picture.paste(255, (0, 0, 8, 8))
+    exif = picture.getexif()
+    exif[0x112] = 6
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    x = load(f"folder:{tmp_path}").x
+    assert x.shape == (1, 1, 16, 8)
+    assert x[0, 0, :8].min() > 0.9
+    assert x[0, 0, 8:].max() < 0.1
+
+
+def test_only_png_and_jpeg_are_decoded(tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "a.png", format="GIF")
+    with pytest.raises(DataError, match=r"a\.png: cannot be read as a picture"):
         load(f"folder:{tmp_path}")
 
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
 
+from vaeserve_export import objective
 from vaeserve_export.model import LOG_VAR_MAX, LOG_VAR_MIN, Vae, VaeConfig, build
-from vaeserve_export.objective import evaluate, kl_nats, reconstruction_nats, row_terms
+from vaeserve_export.objective import Terms, evaluate, kl_nats, reconstruction_nats, row_terms
 
 
 def log_prob(elements: Distribution, x: Tensor) -> Tensor:
@@ -147,3 +148,18 @@ def test_zero_noise_decodes_the_mean() -> None:
     terms = row_terms(vae, x, torch.zeros(4, 7))
     expected = reconstruction_nats(vae.decoder.raw(terms.mu), x, vae.config)
     np.testing.assert_array_equal(terms.reconstruction.detach(), expected.detach())
+
+
+def test_large_rows_are_evaluated_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def recorded(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
+        sizes.append(len(x))
+        return row_terms(vae, x, eps)
+
+    monkeypatch.setattr(objective, "row_terms", recorded)
+    monkeypatch.setattr(objective, "EVALUATION_ELEMENTS", 80)
+    x, eps = torch.zeros(7, 2, 3, 4), torch.zeros(7, 7)
+    terms = objective.evaluate(build(config(), 0), x, eps)
+    assert sizes == [3, 3, 1]
+    assert len(terms.kl) == 7

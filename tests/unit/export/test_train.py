@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vaeserve_export import run as run_folder, train as training
 from vaeserve_export.checkpoint import seeds
-from vaeserve_export.data import Dataset
+from vaeserve_export.data import Dataset, split
 from vaeserve_export.errors import RunError, TrainError
 from vaeserve_export.model import Vae
 from vaeserve_export.objective import Terms, evaluate, row_terms
@@ -109,6 +109,57 @@ def test_figures_of_every_epoch(few_digits: Dataset, tmp_path: Path) -> None:
             record["train_reconstruction_nats"] + record["beta_now"] * record["train_kl_nats"]
         )
         assert record["train_loss"] == pytest.approx(optimised, rel=1e-6)
+        compared = record["validation_reconstruction_nats"] + 0.5 * record["validation_kl_nats"]
+        assert record["validation_loss"] == pytest.approx(compared)  # at full beta in any epoch
+
+
+def test_train_figures_weight_rows_not_batches(
+    few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """180 rows in batches of 64, 64 and 52."""
+    seen: list[Terms] = []
+
+    def recorded(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
+        seen.append(row_terms(vae, x, eps))
+        return seen[-1]
+
+    monkeypatch.setattr(training, "row_terms", recorded)
+    train(dataclasses.replace(SMALL, epochs=1), few_digits, tmp_path / "run")
+
+    assert [len(terms.kl) for terms in seen] == [64, 64, 52]
+    [line] = metrics(tmp_path / "run")
+    rows = [torch.cat(column).detach().double() for column in zip(*seen, strict=True)]
+    assert line["train_reconstruction_nats"] == pytest.approx(float(rows[0].mean()), rel=1e-6)
+    assert line["train_kl_nats"] == pytest.approx(float(rows[1].mean()), rel=1e-6)
+    batches = sum(float(terms.reconstruction.detach().mean()) for terms in seen) / 3
+    assert line["train_reconstruction_nats"] != pytest.approx(batches, rel=1e-6)
+
+
+def test_binarised_rows_are_drawn_anew_each_epoch(
+    few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One batch an epoch; sorted, because every epoch has another order."""
+    trained: list[Tensor] = []
+    validated: list[Tensor] = []
+
+    def recorded(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
+        trained.append(x)
+        return row_terms(vae, x, eps)
+
+    def recorded_evaluation(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
+        validated.append(x)
+        return evaluate(vae, x, eps)
+
+    monkeypatch.setattr(training, "row_terms", recorded)
+    monkeypatch.setattr(training, "evaluate", recorded_evaluation)
+    settings = dataclasses.replace(SMALL, epochs=3, batch_size=180, binarise=True)
+    train(settings, few_digits, tmp_path / "run")
+
+    assert len(trained) == 3
+    assert all(set(x.flatten().tolist()) == {0, 1} for x in (*trained, *validated))
+    assert len({tuple(sorted(x.flatten(1).sum(1).tolist())) for x in trained}) == 3
+    assert len(validated) == 4  # an epoch each, and the best weights at the end
+    assert all(torch.equal(x, validated[0]) for x in validated)
 
 
 @pytest.mark.parametrize("steps", [2, 8, 10, 13])
@@ -302,6 +353,64 @@ def test_a_damaged_run_is_refused(
         train(SMALL, few_digits, tmp_path / "run", resume=True)
 
 
+def test_a_run_without_metrics_is_refused(few_digits: Dataset, tmp_path: Path) -> None:
+    train(SMALL, few_digits, tmp_path / "run")
+    (tmp_path / "run" / run_folder.METRICS).unlink()
+    with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be read"):
+        train(SMALL, few_digits, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("file", [run_folder.CONFIG, run_folder.SUMMARY])
+@pytest.mark.parametrize("content", ["null", "[]", '{"other": 1}'])
+def test_json_of_another_kind_is_refused(
+    few_digits: Dataset, tmp_path: Path, file: str, content: str
+) -> None:
+    train(SMALL, few_digits, tmp_path / "run")
+    (tmp_path / "run" / file).write_text(content)
+    with pytest.raises(RunError, match=f"{file}: is not of this version: "):
+        read_summary(tmp_path / "run")
+
+
+def test_the_largest_seed_can_be_loaded(few_digits: Dataset, tmp_path: Path) -> None:
+    train(dataclasses.replace(SMALL, seed=2**64 - 1, epochs=1), few_digits, tmp_path / "run")
+    assert load_model(tmp_path / "run").config.latent_dim == 4
+
+
+def test_a_run_that_failed_at_once_may_be_started_again(
+    few_digits: Dataset, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainError, match="not finite"):
+        train(dataclasses.replace(SMALL, learning_rate=1e30), few_digits, tmp_path / "run")
+    assert train(SMALL, few_digits, tmp_path / "run").epochs_run == 6
+    assert read_config(tmp_path / "run").settings == SMALL
+
+
+def test_a_finished_run_without_its_checkpoint_is_still_one(
+    few_digits: Dataset, tmp_path: Path
+) -> None:
+    train(SMALL, few_digits, tmp_path / "run")
+    (tmp_path / "run" / run_folder.CHECKPOINT).unlink()
+    with pytest.raises(RunError, match="already holds a run"):
+        train(SMALL, few_digits, tmp_path / "run")
+
+
+def test_what_a_resumed_run_changes_is_recorded(few_digits: Dataset, tmp_path: Path) -> None:
+    train(SMALL, few_digits, tmp_path / "run")
+    config = tmp_path / "run" / run_folder.CONFIG
+    values = json.loads(config.read_text())
+    values["versions"]["torch"] = "1.0"
+    config.write_text(json.dumps(values))
+    changed = dataclasses.replace(SMALL, epochs=8, patience=50)
+
+    for _ in range(2):
+        assert train(changed, few_digits, tmp_path / "run", resume=True).epochs_run == 8
+
+    after = read_config(tmp_path / "run")
+    assert after.settings == changed
+    assert after.versions["torch"] == f"1.0, {torch.__version__}"
+    assert ", " not in after.versions["python"]
+
+
 def test_damaged_weights_are_refused(few_digits: Dataset, tmp_path: Path) -> None:
     train(SMALL, few_digits, tmp_path / "run")
     (tmp_path / "run" / run_folder.WEIGHTS).write_bytes(b"damaged")
@@ -317,6 +426,7 @@ def test_damaged_weights_are_refused(few_digits: Dataset, tmp_path: Path) -> Non
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"learning_rate": math.nan}, "learning_rate must be above 0"),
         ({"beta": -1.0}, "beta must not be negative"),
+        ({"seed": 2**64}, r"seed must be below 2\*\*64"),
         ({"likelihood": "gaussian", "binarise": True}, "binarised data is Bernoulli"),
     ],
 )
@@ -355,3 +465,15 @@ def test_calibration_describes_the_validation_rows(few_digits: Dataset, tmp_path
     np.testing.assert_allclose(
         found["sigma2_mean"], terms.log_var.exp().double().mean(0), rtol=1e-5
     )
+
+
+def test_calibration_is_of_rows_as_callers_send_them(few_digits: Dataset, tmp_path: Path) -> None:
+    """Grey, although the rows that training and its summary see are binarised."""
+    settings = dataclasses.replace(SMALL, binarise=True)
+    train(settings, few_digits, tmp_path / "run")
+    with np.load(tmp_path / "run" / "calibration.npz", allow_pickle=False) as archive:
+        kl = archive["kl_nats"]
+    _, held_out = split(200, settings.seed)
+    grey = torch.from_numpy(few_digits.x[held_out])
+    terms = evaluate(load_model(tmp_path / "run"), grey, torch.zeros(20, 4))
+    assert kl[[0, 100]] == pytest.approx([float(terms.kl.min()), float(terms.kl.max())])

@@ -1,9 +1,13 @@
 """Verification finds every kind of damage, names it, and needs no PyTorch."""
 
+import io
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,18 +17,44 @@ from onnx import TensorProto, helper
 from vaeserve.v1 import bundle, model_pb2
 from vaeserve_export import npz, verify as verifying
 from vaeserve_export.errors import VerifyError
+from vaeserve_export.graph_checks import check_graph
 from vaeserve_export.verify import verify
 
 Replace = Callable[[str, bytes], None]
 
 
-def decoder(*nodes: onnx.NodeProto, batch: str | int = "batch", output: str = "x_hat") -> bytes:
+def decoder(
+    *nodes: onnx.NodeProto,
+    batch: str | int = "batch",
+    output: str = "x_hat",
+    kind: int = TensorProto.FLOAT,
+) -> bytes:
     """A graph in place of the digits' decoder."""
-    z = helper.make_tensor_value_info("z", TensorProto.FLOAT, [batch, 20])
-    x_hat = helper.make_tensor_value_info(output, TensorProto.FLOAT, [batch, 20])
+    z = helper.make_tensor_value_info("z", kind, [batch, 20])
+    x_hat = helper.make_tensor_value_info(output, kind, [batch, 20])
     graph = helper.make_graph(list(nodes), "decoder", [z], [x_hat])
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.example", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+
+
+def hostile_archives() -> list[bytes]:
+    """What has made numpy or zipfile raise something else than ValueError."""
+    array = io.BytesIO()
+    np.save(array, np.ones(3))
+    names = ("x", "mu", "log_var", "z", "x_hat", "percent", "kl_nats", "reconstruction_nats")
+    packed, raw = io.BytesIO(), io.BytesIO()
+    np.savez_compressed(packed, allow_pickle=False, **dict.fromkeys(names, np.arange(99.0)))
+    with zipfile.ZipFile(raw, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"no array")
+    broken, method = bytearray(packed.getvalue()), bytearray(packed.getvalue())
+    for at in range(len(method)):
+        if method[at : at + 4] == b"PK\x01\x02":
+            method[at + 10] = 99  # the compression method
+        if broken[at : at + 4] == b"PK\x03\x04":
+            start = at + 30 + broken[at + 26] + broken[at + 28]
+            broken[start : start + 8] = b"\xff" * 8  # the compressed stream
+    return [b"", b"not an archive", array.getvalue(), raw.getvalue(), bytes(broken), bytes(method)]
 
 
 def test_sound_bundle_is_left_as_it_is(folder: Path) -> None:
@@ -135,6 +165,14 @@ def test_random_operator_inside_a_branch(folder: Path, replace_file: Replace) ->
             "z has a fixed first axis",
         ),
         (
+            decoder(helper.make_node("Identity", ["z"], ["x_hat"]), kind=TensorProto.DOUBLE),
+            "z is DOUBLE; it must be FLOAT",
+        ),
+        (
+            decoder(helper.make_node("Identity", ["z"], ["x_hat"], "", "/home/me/model")),
+            "the graph holds a path: /home/me/model",
+        ),
+        (
             decoder(helper.make_node("Identity", ["z"], ["x_hat"])),
             r"x_hat has shape \[256, 20\], not \[256, 1, 8, 8\]",
         ),
@@ -195,10 +233,68 @@ def test_bad_golden_rows(
         verify(folder)
 
 
-def test_golden_rows_that_cannot_be_read(folder: Path, replace_file: Replace) -> None:
-    replace_file(bundle.GOLDEN, b"not an archive")
-    with pytest.raises(VerifyError, match=r"golden\.npz: cannot be read"):
+@pytest.mark.parametrize("file", [bundle.GOLDEN, bundle.CALIBRATION])
+@pytest.mark.parametrize("content", hostile_archives())
+def test_archive_that_cannot_be_read(
+    folder: Path, replace_file: Replace, file: str, content: bytes
+) -> None:
+    replace_file(file, content)
+    with pytest.raises(VerifyError, match=rf"{file}: cannot be read: .") as raised:
         verify(folder)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"percent": np.zeros(0), "kl_nats": np.zeros(0), "reconstruction_nats": np.zeros(0)},
+        {"kl_nats": np.zeros(100)},
+        {"reconstruction_nats": np.zeros((101, 1))},
+        {"percent": np.full(101, "a")},
+    ],
+)
+def test_bad_calibration(folder: Path, replace_file: Replace, change: dict[str, Any]) -> None:
+    with np.load(folder / bundle.CALIBRATION) as archive:
+        calibration = dict(archive)
+    replace_file(bundle.CALIBRATION, npz.to_bytes({**calibration, **change}))
+    with pytest.raises(VerifyError, match=r"calibration\.npz: .* must be floats of one length"):
+        verify(folder)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 63])
+def test_golden_rows_must_fill_the_largest_batch(
+    folder: Path, replace_file: Replace, rows: int
+) -> None:
+    with np.load(folder / bundle.GOLDEN) as archive:
+        golden = {name: array[:rows] for name, array in archive.items()}
+    replace_file(bundle.GOLDEN, npz.to_bytes(golden))
+    with pytest.raises(VerifyError, match=f"{rows} rows are too few: 64 fill a batch"):
+        verify(folder)
+
+
+@pytest.mark.parametrize("place", ["other/1", "digits/2"])
+def test_place_of_another_model_or_version(folder: Path, tmp_path: Path, place: str) -> None:
+    moved = tmp_path / place
+    moved.parent.mkdir(exist_ok=True)
+    folder.rename(moved)
+    with pytest.raises(VerifyError, match=f"is digits version 1 by its manifest.* {place}$"):
+        verify(moved)
+
+
+def test_place_that_is_no_version_does_not_matter(folder: Path, tmp_path: Path) -> None:
+    assert verify(folder.rename(tmp_path / "downloaded")).info.name == "digits"
+
+
+def test_mutated_graphs_never_end_in_a_traceback(folder: Path) -> None:
+    """The last bytes hold names and types, whose damage shows only when they are looked at."""
+    sound = (folder / bundle.ENCODER).read_bytes()
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        content = bytearray(sound)
+        for back in rng.integers(1, 1200, size=rng.integers(1, 5)):
+            content[-back] = rng.integers(256)
+        with suppress(VerifyError):
+            check_graph(bytes(content), "encoder", "x", ("mu", "log_var"))
 
 
 def test_batch_difference_is_measured() -> None:
