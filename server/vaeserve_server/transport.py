@@ -25,6 +25,9 @@ from vaeserve_server.status import status_of
 # A thread waits for every call in flight, so this bounds them; threads are made only when needed.
 _MAX_CALLS = 512
 
+# Calls that have arrived and wait to be picked up.
+_MAX_PENDING = 16_384
+
 # Health has these to itself: whatever our own calls wait for, it answers.
 _HEALTH_CALLS = 8
 _REFLECTION_CALLS = 8
@@ -34,8 +37,9 @@ _OPTIONS = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # Two servers on one port would each get some of the calls, silently.
     ("grpc.so_reuseport", 0),
-    # No single connection can take all the threads, by calls that never send their message, say.
-    ("grpc.max_concurrent_streams", 128),
+    # gRPC cancels calls at random once 1,000 have arrived and not been picked up: a burst would do.
+    ("grpc.server.max_pending_requests", _MAX_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
     # The SDK pings a busy connection every 30 s; the default of 5 minutes would close it for that.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),

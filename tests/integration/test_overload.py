@@ -1,5 +1,6 @@
 """What callers are told when the engine is busy, slow or out of memory, or the server stops."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from grpc_status import rpc_status
 from support.health import health_of
 from support.servers import held_engines, running_app, series, wait_for
 from vaeserve import (
+    AsyncClient,
     Client,
     DeadlineExceeded,
     InternalError,
@@ -240,23 +242,9 @@ def test_calls_that_never_send_their_message_do_not_stop_health(own_app: App) ->
             channel.close()
 
 
-def test_one_connection_cannot_keep_the_others_out(own_app: App) -> None:
-    address = f"127.0.0.1:{own_app.port}"
-    never = threading.Event()
-
-    def silence() -> Iterator[bytes]:
-        never.wait(60)
-        yield b""
-
-    hog = grpc.insecure_channel(address)
-    with grpc.insecure_channel(address, [("grpc.n", 1)]) as channel:
-        try:
-            call: Any = hog.stream_unary("/vaeserve.v1.VaeService/Encode")
-            for _ in range(600):
-                call.future(silence(), timeout=60)
-            models = model_service_pb2_grpc.ModelServiceStub(channel)
-            reply = models.ListModels(model_service_pb2.ListModelsRequest(), timeout=10)
-            assert reply.models[0].ready
-        finally:
-            never.set()
-            hog.close()
+async def test_five_thousand_calls_of_one_connection_at_once(own_app: App) -> None:
+    async with AsyncClient(f"127.0.0.1:{own_app.port}", retries=0) as client:
+        model = client.model("digits")
+        await model.info()
+        answers = await asyncio.gather(*[model.sample(1, seed=seed) for seed in range(5000)])
+    assert [answer.seed for answer in answers] == list(range(5000))
