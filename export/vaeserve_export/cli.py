@@ -37,13 +37,6 @@ class Command(click.Command):
             return super().invoke(ctx)
         except VaeError as error:
             raise click.ClickException(str(error)) from error
-        except ModuleNotFoundError as error:
-            if error.name != "onnxruntime":  # [train] brings all the rest; the root command says so
-                raise
-            raise click.ClickException(
-                f"vaeserve {self.name} needs the [server] or [gpu] extra: "
-                "pip install 'vaeserve[server]'"
-            ) from error
 
 
 def _setting(name: str, text: str, **attributes: Any) -> Callable[[_Function], _Function]:

@@ -184,16 +184,6 @@ def test_bad_settings_are_one_line(tmp_path: Path, refused: Callable[..., str]) 
     assert line == "Error: epochs must be at least 1"
 
 
-def test_missing_onnx_runtime_names_the_extra(
-    folder: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(sys.modules, "vaeserve_export.verify", raising=False)
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "needs the [server] or [gpu] extra: pip install 'vaeserve[server]'" in refused(
-        "verify", folder
-    )
-
-
 def test_bar_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
