@@ -220,8 +220,9 @@ class Batcher:
 
     def _run_rows(self, items: list[Item], reason: str) -> Outputs | Exception:
         start = self._clock()
-        rows = items[0].rows if len(items) == 1 else np.concatenate([item.rows for item in items])
         try:
+            one = len(items) == 1
+            rows = items[0].rows if one else np.concatenate([item.rows for item in items])
             outputs = self._engine.run(rows)
         except Exception as error:  # noqa: BLE001  goes to exactly this batch's callers
             return error

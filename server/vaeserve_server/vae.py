@@ -4,7 +4,7 @@ Each handler converts, runs graphs, converts back; the mathematics is in `noise`
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from vaeserve.v1 import model_pb2, vae_service_pb2 as pb
 from vaeserve.v1.arrays import to_tensor
 from vaeserve.v1.noise import Stream, reparameterise, standard_normal
 from vaeserve_server import paths, rows
-from vaeserve_server.call import Floats, Run, Steps
+from vaeserve_server.call import Floats, Outputs, Run, Steps
 from vaeserve_server.errors import InvalidArgument, TooManyRows
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.models import Catalogue, Model
@@ -56,11 +56,9 @@ class VaeHandlers:
             version=model.info.version, latent_space_id=model.info.latent_space_id
         )
         if wants_draws:
-            reply.seed = request.seed if request.HasField("seed") else rows.choose_seed()
+            reply.seed = _seed(request)
             eps = _posterior_noise(reply.seed, request.first_row, len(x), request.draws, model)
-        mu, log_var = yield Run(model.encoder, x)
-        rows.check_outputs(mu, log_var)
-        self._metrics.kl.observe(model.info.name, kl_nats(mu, log_var))
+        mu, log_var = yield from self._posterior(model, x)
         if pb.ENCODE_OUTPUT_MU in outputs:
             reply.mu.CopyFrom(to_tensor(mu))
         if pb.ENCODE_OUTPUT_LOG_VAR in outputs:
@@ -83,7 +81,7 @@ class VaeHandlers:
                 reason="INVALID_OPTION",
                 field="temperature",
             )
-        seed = request.seed if request.HasField("seed") else rows.choose_seed()
+        seed = _seed(request)
         eps = standard_normal(
             seed,
             Stream.PRIOR,
@@ -98,8 +96,7 @@ class VaeHandlers:
         if pb.GENERATE_OUTPUT_LATENTS in outputs:
             reply.latents.CopyFrom(to_tensor(z))
         if pb.GENERATE_OUTPUT_X_HAT in outputs:
-            (x_hat,) = yield Run(model.decoder, z)
-            rows.check_outputs(x_hat)
+            x_hat = yield from _decoded(model, z)
             reply.x_hat.CopyFrom(rows.picture_tensor(x_hat, request.x_hat_dtype, model.info))
         return reply
 
@@ -108,8 +105,7 @@ class VaeHandlers:
         model = self._catalogue().get(request.model, request.version)
         rows.check_picture_dtype(request.x_hat_dtype, model.info)
         z = rows.latent_rows(request.latents, request.latent_space_id, model.info, "latents")
-        (x_hat,) = yield Run(model.decoder, z)
-        rows.check_outputs(x_hat)
+        x_hat = yield from _decoded(model, z)
         return pb.DecodeResponse(
             version=model.info.version,
             x_hat=rows.picture_tensor(x_hat, request.x_hat_dtype, model.info),
@@ -123,14 +119,11 @@ class VaeHandlers:
         first_row = rows.check_first_row(request.first_row)
         reply = pb.ReconstructResponse(version=model.info.version)
         if request.draw:
-            reply.seed = request.seed if request.HasField("seed") else rows.choose_seed()
+            reply.seed = _seed(request)
             eps = _posterior_noise(reply.seed, first_row, len(x), 1, model)[:, 0]
-        mu, log_var = yield Run(model.encoder, x)
-        rows.check_outputs(mu, log_var)
-        self._metrics.kl.observe(model.info.name, kl_nats(mu, log_var))
+        mu, log_var = yield from self._posterior(model, x)
         z = reparameterise(mu, log_var, eps) if request.draw else mu
-        (x_hat,) = yield Run(model.decoder, z)
-        rows.check_outputs(x_hat)
+        x_hat = yield from _decoded(model, z)
         nats = reconstruction_nats(x, x_hat, model.info)
         self._metrics.reconstruction.observe(model.info.name, nats)
         reply.x_hat.CopyFrom(rows.picture_tensor(x_hat, request.x_hat_dtype, model.info))
@@ -166,11 +159,26 @@ class VaeHandlers:
         if pb.GENERATE_OUTPUT_LATENTS in outputs:
             reply.latents.CopyFrom(to_tensor(path.reshape(pairs, request.steps, *shape)))
         if pb.GENERATE_OUTPUT_X_HAT in outputs:
-            (x_hat,) = yield Run(model.decoder, path)
-            rows.check_outputs(x_hat)
+            x_hat = yield from _decoded(model, path)
             x_hat = x_hat.reshape(pairs, request.steps, *x_hat.shape[1:])
             reply.x_hat.CopyFrom(rows.picture_tensor(x_hat, request.x_hat_dtype, model.info))
         return reply
+
+    def _posterior(self, model: Model, x: Floats) -> Generator[Run, Outputs, tuple[Floats, Floats]]:
+        mu, log_var = yield Run(model.encoder, x)
+        rows.check_outputs(mu, log_var)
+        self._metrics.kl.observe(model.info.name, kl_nats(mu, log_var))
+        return mu, log_var
+
+
+def _decoded(model: Model, z: Floats) -> Generator[Run, Outputs, Floats]:
+    (x_hat,) = yield Run(model.decoder, z)
+    rows.check_outputs(x_hat)
+    return x_hat
+
+
+def _seed(request: pb.EncodeRequest | pb.SampleRequest | pb.ReconstructRequest) -> int:
+    return request.seed if request.HasField("seed") else rows.choose_seed()
 
 
 def _posterior_noise(seed: int, first_row: int, count: int, draws: int, model: Model) -> Floats:
