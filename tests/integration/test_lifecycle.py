@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from support.health import health_of
-from support.servers import running_app, scrape, series, server_process
+from support.servers import make_app, running_app, scrape, series, server_process
 from vaeserve import Client, Unavailable
 from vaeserve_server.app import App
 from vaeserve_server.config import ServerConfig
@@ -104,14 +104,7 @@ def test_calls_are_counted(repository: Path) -> None:
 
 
 def test_a_watcher_sees_the_drain(own_repository: Path) -> None:
-    app = App(
-        ServerConfig(
-            repository=own_repository,
-            address="127.0.0.1:0",
-            metrics_address="127.0.0.1:0",
-            drain_delay_s=2,
-        )
-    )
+    app = make_app(own_repository, drain_delay_s=2)
     app.start()
     draining = threading.Thread(target=app.drain)
     with (

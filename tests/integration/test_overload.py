@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from support.health import health_of
-from support.servers import held_engines, running_app, series, wait_for
+from support.servers import held_engines, make_app, running_app, series, wait_for
 from vaeserve import (
     AsyncClient,
     Client,
@@ -28,7 +28,6 @@ from vaeserve.v1.arrays import to_tensor
 from vaeserve.v1.vae_service_pb2_grpc import VaeServiceStub
 from vaeserve_server import app as app_module, loading as loading_module
 from vaeserve_server.app import App
-from vaeserve_server.config import ServerConfig
 from vaeserve_server.engine import EngineMemoryError
 
 GRAPH = 'graph="encoder",model="digits"'
@@ -140,15 +139,7 @@ def test_an_unforeseen_failure_is_known_by_its_id(
 
 
 def test_calls_in_flight_finish_while_the_server_stops(own_repository: Path) -> None:
-    app = App(
-        ServerConfig(
-            repository=own_repository,
-            address="127.0.0.1:0",
-            metrics_address="127.0.0.1:0",
-            drain_delay_s=0,
-            grace_s=30,
-        )
-    )
+    app = make_app(own_repository, drain_delay_s=0, grace_s=30)
     app.start()
     with (
         Client(f"127.0.0.1:{app.port}", retries=0) as client,
@@ -192,11 +183,7 @@ def test_calls_while_loading_are_told_so(
         return real_load(*arguments)
 
     monkeypatch.setattr(app_module, "load_catalogue", load)
-    app = App(
-        ServerConfig(
-            repository=own_repository, address="127.0.0.1:0", metrics_address="127.0.0.1:0"
-        )
-    )
+    app = make_app(own_repository)
     starting = threading.Thread(target=app.start)
     starting.start()
     assert loading.wait(30)

@@ -24,10 +24,9 @@ from vaeserve_server.onnx_engine import OnnxEngine
 ANY_PORT = "127.0.0.1:0"
 
 
-@contextmanager
-def running_app(repository: Path, **settings: Any) -> Iterator[App]:
-    """A started server in this process."""
-    app = App(
+def make_app(repository: Path, **settings: Any) -> App:
+    """A server in this process, not started."""
+    return App(
         ServerConfig(
             repository=repository,
             address=ANY_PORT,
@@ -37,6 +36,12 @@ def running_app(repository: Path, **settings: Any) -> Iterator[App]:
             **settings,
         )
     )
+
+
+@contextmanager
+def running_app(repository: Path, **settings: Any) -> Iterator[App]:
+    """A started server in this process."""
+    app = make_app(repository, **settings)
     app.start()
     try:
         yield app
