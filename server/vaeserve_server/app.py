@@ -4,7 +4,6 @@ import logging
 import time
 from http.server import HTTPServer
 
-from vaeserve_server import transport
 from vaeserve_server.catalogue import ModelHandlers
 from vaeserve_server.config import ServerConfig, split_address
 from vaeserve_server.errors import StartupError, Unavailable
@@ -14,6 +13,8 @@ from vaeserve_server.methods import MODEL_SERVICE, VAE_SERVICE, method_table
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.models import Catalogue
 from vaeserve_server.onnx_engine import choose_device
+from vaeserve_server.transport import Transport
+from vaeserve_server.turn import Turn
 from vaeserve_server.vae import VaeHandlers
 
 _log = logging.getLogger(__name__)
@@ -35,10 +36,16 @@ class App:
         self._metrics = Metrics()
         vae = VaeHandlers(self._served, self._metrics)
         methods = method_table(vae, ModelHandlers(self._served))
-        self._server = transport.make_server(methods, self._metrics)
-        self._health = Health(self._server)
-        services = (VAE_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health")
-        transport.add_reflection(self._server, services)
+        self._turn = Turn()
+        self._transport = Transport(
+            methods,
+            self._metrics,
+            self._turn,
+            choice=config.transport,
+            on_death=lambda: self._health.not_ready(),  # noqa: PLW0108  made after this
+        )
+        self._health = Health(self._transport.server)
+        self._transport.add_reflection((VAE_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health"))
         self._endpoint: HTTPServer | None = None
         self.port = 0
         self.metrics_port = 0
@@ -53,7 +60,7 @@ class App:
         try:
             self._listen()
             self._catalogue = load_catalogue(
-                self._config, device, self._metrics, self._health.not_ready
+                self._config, device, self._metrics, self._health.not_ready, self._turn
             )
         except BaseException:
             self.stop(grace_s=0)
@@ -64,6 +71,7 @@ class App:
             extra={
                 "address": _with_port(self._config.address, self.port),
                 "metrics_address": _with_port(self._config.metrics_address, self.metrics_port),
+                "transport": self._transport.name,
                 "models": sorted(self._catalogue.models),
                 "refused": self._catalogue.problems,
             },
@@ -92,7 +100,7 @@ class App:
         self._draining = True
         if self._catalogue is not None:
             self._catalogue.close(grace_s)
-        self._server.stop(max(0.0, end - time.monotonic())).wait()
+        self._transport.stop(max(0.0, end - time.monotonic()))
         if self._endpoint is not None:
             self._endpoint.shutdown()
             self._endpoint.server_close()
@@ -105,8 +113,7 @@ class App:
             raise StartupError(
                 f"cannot listen on {self._config.metrics_address}: {error.strerror}"
             ) from error
-        self.port = transport.bind(self._server, self._config.address)
-        self._server.start()
+        self.port = self._transport.start(self._config.address)
 
     def _served(self) -> Catalogue:
         if self._draining:

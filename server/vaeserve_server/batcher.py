@@ -2,13 +2,17 @@
 
 Knows rows, clocks and callbacks; no gRPC, no ONNX Runtime.
 
-One thread owns the queue of one graph. It is work-conserving: it starts at once when the engine is
-free, and the next batch grows while the engine is busy. Rows are counted, not requests; a request
-is never split. Whatever happens to one request (cancelled, expired) or one batch (engine error)
-touches nobody else.
+Batching is work-conserving: a batch starts at once when the engine is free, and the next one grows
+while it is busy. Rows are counted, not requests; a request is never split. Whatever happens to one
+request (cancelled, expired, not finite) or one batch (engine error) touches nobody else.
+
+A batch runs where it costs least. The transport's thread runs short ones itself at the end of its
+turn (`pump`): handing them over would take longer than running them. Long ones go to the graph's
+own two threads, which take turns: while one answers its callers, the other runs the next batch.
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -16,39 +20,59 @@ from typing import Protocol
 
 import numpy as np
 
-from vaeserve_server.call import Call, Done, Floats, Outputs
+from vaeserve_server.call import Call, Done, Floats, Outputs, Rows, Timing
+from vaeserve_server.config import Placement
 from vaeserve_server.engine import Engine, EngineMemoryError
 from vaeserve_server.errors import (
     DeadlineExceeded,
+    InvalidArgument,
     OutOfMemory,
     Overloaded,
     ServiceError,
     Unavailable,
 )
+from vaeserve_server.packing import Packer
 from vaeserve_server.row_queue import Batch, Item, RowQueue
 from vaeserve_server.run_times import RunTimes
+from vaeserve_server.turn import Turn
 
 _log = logging.getLogger(__name__)
 
+# What handing a batch to another thread costs: two wake-ups, and the interpreter changing hands.
+_HAND_OVER_S = 200e-6
+
+_THREADS = 2
+
 
 class Observer(Protocol):
-    """Told what a batcher does, on its thread; `rejected` comes from any thread."""
+    """Told what a batcher does; `rejected` comes from any thread, the others from one at a time."""
 
     def ran(
-        self, *, rows: int, padding: int, seconds: float, waits: list[float], close_reason: str
+        self,
+        *,
+        rows: int,
+        padding: int,
+        seconds: float,
+        waits: list[float],
+        close_reason: str,
+        inline: bool,
     ) -> None:
         """A batch was run: rows, padding rows added, run time, each request's time in the queue."""
+
+    def computed(self, outputs: Outputs) -> None:
+        """The outputs of a batch, to be looked at, not changed."""
 
     def rejected(self, reason: str) -> None:
         """A request was refused or dropped; `reason` is the ServiceError's."""
 
 
 class Batcher:
-    """The queue and the thread of one graph."""
+    """The queue of one graph, and who runs it."""
 
     def __init__(
         self,
         engine: Engine,
+        packer: Packer,
         *,
         name: str,
         max_rows: int,
@@ -57,36 +81,51 @@ class Batcher:
         run_times: RunTimes,
         observer: Observer,
         on_death: Callable[[], None],
+        turn: Turn,
+        placement: Placement = "auto",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Make the queue and start its thread.
+        """Make the queue and start its threads.
 
         Args:
             engine: what runs a batch.
-            name: of the thread, for stack dumps and logs.
+            packer: what makes one of many requests' rows.
+            name: MODEL-GRAPH; of the threads, for stack dumps and logs, and in timings.
             max_rows: most rows of a batch; no submitted request may have more.
             max_queue_rows: most rows that wait; more are refused.
             max_delay_s: longest wait for company while the engine is free, from the first item on.
             run_times: predicts run times; fed with every run.
             observer: told of batches and refusals.
-            on_death: called once if the thread dies of a bug, so that readiness can go.
+            on_death: called once if a thread dies of a bug, so that readiness can go.
+            turn: the transport's turn, whose thread may run short batches.
+            placement: where batches run; `auto` goes by measured run times.
             clock: monotonic seconds.
         """
         self._engine = engine
+        self._packer = packer
+        self._name = name
         self._max_rows = max_rows
         self._max_queue_rows = max_queue_rows
         self._max_delay_s = max_delay_s
         self._run_times = run_times
         self._observer = observer
         self._on_death = on_death
+        self._turn = turn
+        self._inline_below_s = {"auto": _HAND_OVER_S, "inline": math.inf, "thread": -1.0}[placement]
         self._clock = clock
         self._queue = RowQueue()
-        self._running: list[Item] = []
+        self._busy = False
+        self._running_rows = 0
+        self._unanswered = 0
         self._closed = False
         self._dead = False
         self._wake = threading.Condition()
-        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._loop, name=f"{name}-{number}", daemon=True)
+            for number in range(_THREADS)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def queued_rows(self) -> int:
@@ -96,18 +135,13 @@ class Batcher:
     @property
     def in_flight(self) -> int:
         """Requests admitted and not yet answered."""
-        return len(self._queue) + len(self._running)
+        return self._unanswered
 
-    @property
-    def closed(self) -> bool:
-        """Whether new requests are refused."""
-        return self._closed
-
-    def submit(self, rows: Floats, call: Call, done: Done) -> None:
+    def submit(self, rows: Rows, call: Call, done: Done) -> None:
         """Admit a request, or refuse it before any work is done.
 
         Args:
-            rows: float32 [n, ...], 1 <= n <= max_rows.
+            rows: what the packer takes, 1 <= n <= max_rows.
             call: deadline and cancellation.
             done: called once with the outputs, each [n, ...], or with the error.
 
@@ -119,26 +153,49 @@ class Batcher:
         try:
             with self._wake:
                 now = self._clock()
-                self._admit(len(rows), call, now)
-                self._queue.push(Item(rows, call, done, now))
-                self._wake.notify()
+                count = len(rows)
+                self._admit(count, call, now)
+                self._queue.push(Item(rows, count, call, done, now))
+                self._unanswered += 1
+                full = self._queue.rows >= self._max_rows
+                if not self._turn.add(self, full=full) and not self._busy:
+                    self._wake.notify()
         except ServiceError as refusal:
             self._observer.rejected(refusal.reason)
             raise
 
+    def pump(self) -> None:
+        """Run what waits, batch by batch, as long as that is short; else wake a thread for it."""
+        while True:
+            with self._wake:
+                if self._busy or not self._queue:
+                    return  # whoever is busy takes what waits
+                rows = min(self._queue.rows, self._max_rows)
+                if self._max_delay_s or self._run_times.fastest(rows) >= self._inline_below_s:
+                    self._wake.notify()
+                    return
+                batch = self._take()
+            try:
+                self._run(batch, timed_out=False, inline=True)
+            except Exception:  # noqa: BLE001  the transport's thread serves others too
+                self._die()
+                return
+
     def close(self, timeout_s: float) -> None:
-        """Refuse new requests, finish those admitted, end the thread."""
+        """Refuse new requests, finish those admitted, end the threads."""
+        end = time.monotonic() + timeout_s
         with self._wake:
             self._closed = True
-            self._wake.notify()
-        self._thread.join(timeout_s)
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _admit(self, rows: int, call: Call, now: float) -> None:
         if self._dead:
             raise RuntimeError("the batcher has died; the log says of what")
         if self._closed:
             raise Unavailable("the server is shutting down", reason="DRAINING")
-        waiting, running = self._queue.rows, sum(len(item.rows) for item in self._running)
+        waiting, running = self._queue.rows, self._running_rows
         if waiting + rows > self._max_queue_rows:
             raise Overloaded(
                 f"{waiting} rows wait already, at most {self._max_queue_rows} may",
@@ -165,43 +222,31 @@ class Batcher:
     def _loop(self) -> None:
         try:
             while True:
-                items, reason = self._next_batch()
-                if not items:
-                    return
-                self._run(items, reason)
-                self._running = items = []  # an idle batcher holds nobody's rows
+                with self._wake:
+                    while self._busy or not self._queue:
+                        if self._closed and not self._queue:
+                            return
+                        self._wake.wait()
+                    timed_out = self._wait_for_company()
+                    batch = self._take()
+                self._run(batch, timed_out=timed_out, inline=False)
+                del batch  # an idle batcher holds nobody's rows
         except BaseException:
-            # Only a bug gets here. Nobody may be left waiting for a dead thread.
-            _log.critical("batcher thread died", exc_info=True)
-            with self._wake:
-                self._closed = self._dead = True
-                left = [*self._running, *self._queue.clear()]
-                self._running = []
-            for item in left:
-                item.finish(RuntimeError("the batcher died"))
-            self._on_death()
+            self._die()
             raise
 
-    def _next_batch(self) -> tuple[list[Item], str]:
-        """Wait for live requests and take what fits; none means closed and empty."""
-        while True:
-            with self._wake:
-                while not self._queue and not self._closed:
-                    self._wake.wait()
-                timed_out = self._wait_for_company()
-                batch = self._queue.take(self._max_rows, self._clock())
-                self._running = batch.items
-                finished = self._closed and not self._queue
-            for item, error in batch.dropped:
-                self._drop(item, error)
-            if batch.items or finished:
-                return batch.items, _close_reason(batch, timed_out)
+    def _take(self) -> Batch:
+        """Take what fits, and the engine with it; the lock is held."""
+        batch = self._queue.take(self._max_rows, self._clock())
+        self._running_rows = batch.rows
+        self._busy = True
+        return batch
 
     def _wait_for_company(self) -> bool:
         """Hold a small batch back for max_delay_s from its first item; True if time ran out."""
-        if not self._max_delay_s or not self._queue:
+        if not self._max_delay_s:
             return False
-        while self._queue.rows < self._max_rows and not self._closed:
+        while self._queue and self._queue.rows < self._max_rows and not self._closed:
             start_by = self._queue.earliest_deadline() - self._predict(self._queue.rows)
             left = min(self._queue.oldest() + self._max_delay_s, start_by) - self._clock()
             if left <= 0:
@@ -209,42 +254,91 @@ class Batcher:
             self._wake.wait(left)
         return False
 
-    def _run(self, items: list[Item], reason: str) -> None:
-        outcome = self._run_rows(items, reason)
+    def _run(self, batch: Batch, *, timed_out: bool, inline: bool) -> None:
+        """Run a batch and answer its callers; the engine is free again before they are answered."""
+        unanswered = [*batch.items, *(item for item, _ in batch.dropped)]
+        try:
+            for item, error in batch.dropped:
+                self._drop(item, error)
+            reason = _close_reason(batch, timed_out)
+            outcomes = self._run_items(batch.items, reason, inline) if batch.items else []
+            self._free()
+            for items, outcome in outcomes:
+                self._scatter(items, outcome)
+        except BaseException:
+            for item in unanswered:
+                item.finish(RuntimeError("the batcher died"))
+            raise
+        finally:
+            with self._wake:
+                self._unanswered -= len(unanswered)
+
+    def _free(self) -> None:
+        with self._wake:
+            self._busy = False
+            self._running_rows = 0
+            if self._queue or self._closed:
+                self._wake.notify()
+
+    def _run_items(
+        self, items: list[Item], reason: str, inline: bool
+    ) -> list[tuple[list[Item], Outputs | Exception]]:
+        outcome = self._run_rows(items, reason, inline)
         if isinstance(outcome, EngineMemoryError) and len(items) > 1:
             half = len(items) // 2
-            for part in (items[:half], items[half:]):
-                self._scatter(part, self._run_rows(part, reason))
-        else:
-            self._scatter(items, outcome)
+            parts = items[:half], items[half:]
+            return [(part, self._run_rows(part, reason, inline)) for part in parts]
+        return [(items, outcome)]
 
-    def _run_rows(self, items: list[Item], reason: str) -> Outputs | Exception:
+    def _run_rows(self, items: list[Item], reason: str, inline: bool) -> Outputs | Exception:
+        """Run the rows of requests; those that no model may see are answered and left out."""
         start = self._clock()
         try:
-            one = len(items) == 1
-            rows = items[0].rows if one else np.concatenate([item.rows for item in items])
+            rows = self._packer.pack([item.rows for item in items])
+            if not self._packer.sound(rows):
+                self._drop_unsound(items, rows)
+                if not items:
+                    return ()
+                rows = self._packer.pack([item.rows for item in items])
             outputs = self._engine.run(rows)
         except Exception as error:  # noqa: BLE001  goes to exactly this batch's callers
             return error
         seconds = self._clock() - start
-        self._run_times.record(len(rows), seconds)
+        count = len(rows)
+        self._run_times.record(count, seconds)
         self._observer.ran(
-            rows=len(rows),
-            padding=self._engine.bucket(len(rows)) - len(rows),
+            rows=count,
+            padding=self._engine.bucket(count) - count,
             seconds=seconds,
             waits=[start - item.enqueued for item in items],
             close_reason=reason,
+            inline=inline,
         )
+        self._observer.computed(outputs)
+        for item in items:
+            if item.call.timings is not None:
+                wait = start - item.enqueued
+                item.call.timings.append(Timing(self._name, wait, seconds, count, reason))
         return outputs
+
+    def _drop_unsound(self, items: list[Item], rows: Floats) -> None:
+        begin = 0
+        for item in list(items):
+            problem = self._packer.problem(rows[begin : begin + item.count])
+            begin += item.count
+            if problem is not None:
+                items.remove(item)
+                item.finish(problem)
 
     def _scatter(self, items: list[Item], outcome: Outputs | Exception) -> None:
         """Give each request its own rows, or all of them the error."""
         if isinstance(outcome, EngineMemoryError):
             outcome = OutOfMemory(f"{outcome}; send fewer rows")
+        finite = isinstance(outcome, Exception) or _finite(outcome)
         begin = 0
         now = self._clock()
         for item in items:
-            end = begin + len(item.rows)
+            end = begin + item.count
             gone = item.gone(now)
             if gone is not None:
                 self._drop(item, gone)
@@ -253,12 +347,43 @@ class Batcher:
             elif isinstance(outcome, Exception):
                 item.finish(outcome)
             else:
-                item.finish(tuple(output[begin:end] for output in outcome))
+                own = tuple([output[begin:end] for output in outcome])
+                if finite or _finite(own):
+                    item.finish(own)
+                else:
+                    item.finish(
+                        InvalidArgument("the model overflows on these values", reason="NOT_FINITE")
+                    )
             begin = end
 
     def _drop(self, item: Item, error: ServiceError) -> None:
         item.finish(error)
         self._observer.rejected(error.reason)
+
+    def _die(self) -> None:
+        """Only a bug gets here. Nobody may be left waiting."""
+        _log.critical("batcher died", exc_info=True)
+        with self._wake:
+            first = not self._dead
+            self._closed = self._dead = True
+            self._busy = True
+            left = self._queue.clear()
+            self._unanswered -= len(left)
+            self._wake.notify_all()
+        for item in left:
+            item.finish(RuntimeError("the batcher died"))
+        if first:
+            self._on_death()
+
+
+def _finite(outputs: Outputs) -> bool:
+    """Whether no value is NaN or Inf.
+
+    One sum tells at a third of the cost: it is finite only if all values are. Where it is not,
+    values may still be finite and only their sum too large.
+    """
+    sums = [float(np.add.reduce(output, axis=None)) for output in outputs]
+    return all(map(math.isfinite, sums)) or all(np.isfinite(output).all() for output in outputs)
 
 
 def _close_reason(batch: Batch, timed_out: bool) -> str:

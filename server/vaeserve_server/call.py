@@ -7,7 +7,7 @@ carry it.
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,31 @@ Floats = npt.NDArray[np.float32]
 Outputs = tuple[Floats, ...]
 
 
+class Rows(Protocol):
+    """What a batcher may be given: it needs to know how many; `packing` knows the kinds."""
+
+    def __len__(self) -> int:
+        """How many rows."""
+
+
+class Timing(NamedTuple):
+    """How long a request waited for one batch, and what that batch was.
+
+    Attributes:
+        graph: which graph ran.
+        queue_s: seconds from admission to the start of the run.
+        run_s: seconds of the run.
+        rows: rows of the batch.
+        close_reason: why the batch was closed.
+    """
+
+    graph: str
+    queue_s: float
+    run_s: float
+    rows: int
+    close_reason: str
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """What a handler and the batcher may ask about the caller.
@@ -24,55 +49,78 @@ class Call:
     Attributes:
         deadline: monotonic time after which nobody waits any more; None without one.
         cancelled: set by the transport when the caller goes away.
+        timings: one entry a batch it rode in; None unless the caller asked for them.
+        defer: runs a step on a thread where it stalls nobody; None where every call has a thread
+            of its own.
     """
 
     deadline: float | None = None
     cancelled: bool = False
+    timings: list[Timing] | None = None
+    defer: Callable[[Callable[[], None]], object] | None = None
 
 
 class Graph(Protocol):
     """Takes rows for one graph; `batcher.Batcher` is the real one."""
 
-    def submit(self, rows: Floats, call: Call, done: "Done") -> None:
-        """Admit rows and return at once; `done` is called once, later, from another thread.
+    def submit(self, rows: Rows, call: Call, done: "Done") -> None:
+        """Admit rows and return at once; `done` is called once, later, on any thread.
 
         Raises:
             ServiceError: refused; `done` is not called.
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Rows that a handler wants run on a graph."""
 
     graph: Graph
-    rows: Floats
+    rows: Rows
 
+
+class Heavy:
+    """Yielded by a handler whose next step takes longer than a change of threads."""
+
+
+HEAVY = Heavy()
 
 Done = Callable[[Outputs | Exception], None]
-Reply = Callable[[Message | Exception], None]
-Steps = Generator[Run, Outputs, Message]
+Answer = Message | bytes
+Reply = Callable[[Answer | Exception], None]
+Steps = Generator[Run | Heavy, Outputs, Answer]
 
 
-def drive(steps: Steps, call: Call, reply: Reply) -> None:
-    """Take a handler from run to run until it has a reply or an error, and pass that on, once.
+class Drive:
+    """Takes a handler from run to run until it has a reply or an error, and passes that on, once.
 
-    Returns as soon as the handler waits for a graph; the graph's thread carries on from there.
+    Each step returns as soon as the handler waits for a graph; whoever has the outputs carries on.
     """
 
-    def advance(step: Callable[[], Run]) -> None:
+    __slots__ = ("_call", "_reply", "_steps")
+
+    def __init__(self, steps: Steps, call: Call, reply: Reply) -> None:
+        """Make ready; `go_on` starts it."""
+        self._steps = steps
+        self._call = call
+        self._reply = reply
+
+    def go_on(self, outcome: Outputs | Exception = ()) -> None:
+        """Resume the handler with the outputs of its run, with none, or with the error."""
+        steps = self._steps
         try:
-            run = step()
-            run.graph.submit(run.rows, call, resume)
+            step = steps.throw(outcome) if isinstance(outcome, Exception) else _send(steps, outcome)
+            while not isinstance(step, Run):
+                if self._call.defer is not None:
+                    self._call.defer(self.go_on)
+                    return
+                step = _send(steps, ())
+            step.graph.submit(step.rows, self._call, self.go_on)
         except StopIteration as end:
-            reply(end.value)
+            self._reply(end.value)
         except Exception as error:  # noqa: BLE001  every failure is the caller's to see
-            reply(error)
+            self._reply(error)
 
-    def resume(outcome: Outputs | Exception) -> None:
-        if isinstance(outcome, Exception):
-            advance(lambda: steps.throw(outcome))
-        else:
-            advance(lambda: steps.send(outcome))
 
-    advance(lambda: next(steps))
+def _send(steps: Steps, outputs: Outputs) -> Run | Heavy:
+    # A generator that has not begun takes None only.
+    return steps.send(outputs) if outputs else next(steps)

@@ -29,6 +29,18 @@ _KILLED_AT_ONCE = 1
     help="auto, cpu, cuda or cuda:N; cuda fails at once if it cannot be had.",
 )
 @click.option("--threads", type=int, default=0, help="ONNX Runtime threads a graph; 0 measures.")
+@click.option(
+    "--transport",
+    type=click.Choice(["auto", "lane", "standard"]),
+    default="auto",
+    help="lane: own completion queue; standard: grpcio's public API; auto: lane if it works.",
+)
+@click.option(
+    "--placement",
+    type=click.Choice(["auto", "inline", "thread"]),
+    default="auto",
+    help="Run batches on the lane's thread or the graph's own; auto goes by run times.",
+)
 @click.option("--max-rows", type=int, default=256, help="Most rows of a request and of a batch.")
 @click.option(
     "--max-queue-rows", type=int, default=4096, help="Most rows that may wait for one graph."

@@ -3,6 +3,10 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
+
+Transport = Literal["auto", "lane", "standard"]
+Placement = Literal["auto", "inline", "thread"]
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest gRPC message, both directions; the SDK sets the same. Advertised in ModelInfo.limits."""
@@ -18,6 +22,10 @@ class ServerConfig:
         metrics_address: HOST:PORT of the Prometheus endpoint; port 0 takes a free one.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         threads: ONNX Runtime threads a graph; 0 measures.
+        transport: `auto` is the fast lane where this grpcio is one it knows, else the public API;
+            `lane` insists, `standard` is the public API.
+        placement: where batches run: `auto` goes by measured run times, `inline` is the lane's
+            thread, `thread` the graph's own.
         max_rows: most rows of a request and of a batch.
         max_queue_rows: rows that may wait for one graph; beyond it callers are refused.
         max_delay_ms: how long a batch may wait for company while the engine is free; 0 starts at
@@ -31,6 +39,8 @@ class ServerConfig:
     metrics_address: str = "127.0.0.1:9464"
     device: str = "auto"
     threads: int = 0
+    transport: Transport = "auto"
+    placement: Placement = "auto"
     max_rows: int = 256
     max_queue_rows: int = 4096
     max_delay_ms: float = 0.0
@@ -46,6 +56,9 @@ class ServerConfig:
         for name in ("threads", "max_delay_ms", "drain_delay_s", "grace_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a number from 0 on")
+        for name, choices in (("transport", Transport), ("placement", Placement)):
+            if getattr(self, name) not in get_args(choices):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}")
         for name in ("address", "metrics_address"):
             split_address(getattr(self, name))
 

@@ -1,4 +1,9 @@
-"""Histograms of KL and reconstruction over rows, by which drift is seen."""
+"""Histograms of KL and reconstruction over rows, by which drift is seen.
+
+Their bounds are the bundle's own calibration percentiles: were the live rows drawn like the
+validation rows, 1 % would fall above the last bound and half below the middle one; other shares are
+drift.
+"""
 
 import threading
 from collections.abc import Iterable
@@ -6,61 +11,67 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
 from vaeserve_server.call import Floats
+from vaeserve_server.histograms import HistogramFamily, Series
+from vaeserve_server.nats import kl_nats
+
+# Posteriors kept before their KL is computed: half a megabyte.
+_KEPT_FLOATS = 1 << 16
 
 
-class LatentHealth(Collector):
-    """Histogram over rows, per model; its bounds are the bundle's own calibration percentiles.
-
-    Were the live rows drawn like the validation rows, 1 % would fall above the last bound and half
-    below the middle one; other shares are drift. Whole batches are counted at once, which
-    prometheus_client's histogram cannot.
-    """
+class LatentHealth(HistogramFamily):
+    """A histogram over rows, per model."""
 
     def __init__(self, name: str, text: str) -> None:
         """Make an empty collector."""
-        self._name = name
-        self._text = text
-        self._lock = threading.Lock()
-        self._bounds: dict[str, npt.NDArray[np.float64]] = {}
-        self._counts: dict[str, npt.NDArray[np.int64]] = {}
-        self._sums: dict[str, float] = {}
+        super().__init__(name, text, ("model",))
+        self._by_model: dict[str, Series] = {}
 
     def calibrate(self, model: str, percentiles: npt.NDArray[np.float64]) -> None:
-        """Set a model's bucket bounds, nats, ascending."""
-        with self._lock:
-            self._bounds[model] = np.unique(percentiles)
-            self._counts[model] = np.zeros(len(self._bounds[model]) + 1, np.int64)
-            self._sums[model] = 0.0
+        """Set a model's bucket bounds, nats."""
+        self._by_model[model] = self.add(model, bounds=percentiles)
 
     def observe(self, model: str, values: Floats) -> None:
         """Count rows.
 
         Args:
             model: a calibrated model.
-            values: nats, [rows]; what is not finite is left out, or the sum would be lost for good.
+            values: nats, [rows].
         """
-        values = values[np.isfinite(values)]
-        bounds = self._bounds[model]
-        counts = np.bincount(np.searchsorted(bounds, values), minlength=len(bounds) + 1)
-        with self._lock:
-            self._counts[model] += counts
-            self._sums[model] += float(values.sum(dtype=np.float64))
+        self._by_model[model].observe_many(values.tolist())
+
+
+class KlHealth(LatentHealth):
+    """The KL of encoded rows, computed for thousands at once: alone it costs more than encoding."""
+
+    def __init__(self, name: str, text: str) -> None:
+        """Make an empty collector."""
+        super().__init__(name, text)
+        self._kept: list[tuple[str, Floats, Floats]] = []
+        self._kept_floats = 0
+        self._lock = threading.Lock()
+
+    def encoded(self, model: str, mu: Floats, log_var: Floats) -> None:
+        """Keep the posteriors of a batch, [rows, ...] each; they must not be changed any more."""
+        self._kept.append((model, mu, log_var))
+        self._kept_floats += mu.size
+        if self._kept_floats >= _KEPT_FLOATS:
+            self._compute()
 
     def collect(self) -> Iterable[Metric]:
         """Called by the registry at each scrape."""
-        # Not HistogramMetricFamily: it leaves count and sum out where a bound is negative, and
-        # densities can be.
-        metric = Metric(self._name, self._text, "histogram")
+        self._compute()
+        return super().collect()
+
+    def _compute(self) -> None:
         with self._lock:
-            for model, bounds in self._bounds.items():
-                counts = np.cumsum(self._counts[model])
-                names = [*(f"{bound:.6g}" for bound in bounds), "+Inf"]
-                for name, count in zip(names, counts, strict=True):
-                    labels = {"model": model, "le": name}
-                    metric.add_sample(f"{self._name}_bucket", labels, float(count))
-                metric.add_sample(f"{self._name}_count", {"model": model}, float(counts[-1]))
-                metric.add_sample(f"{self._name}_sum", {"model": model}, self._sums[model])
-        yield metric
+            # Others go on appending behind these.
+            taken = self._kept[:]
+            del self._kept[: len(taken)]
+            self._kept_floats = 0
+        for model in {model for model, _, _ in taken}:
+            own = [(mu, log_var) for name, mu, log_var in taken if name == model]
+            mu, log_var = (np.concatenate(parts) for parts in zip(*own, strict=True))
+            with np.errstate(over="ignore", invalid="ignore"):  # rows on which the model overflowed
+                self.observe(model, kl_nats(mu, log_var))

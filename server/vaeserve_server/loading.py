@@ -21,9 +21,11 @@ from vaeserve_server.call import Floats
 from vaeserve_server.config import MAX_MESSAGE_BYTES, ServerConfig
 from vaeserve_server.errors import StartupError
 from vaeserve_server.metrics import Metrics
-from vaeserve_server.models import Catalogue, Model
+from vaeserve_server.models import Catalogue, Model, levels_of, takes_unit_interval
 from vaeserve_server.onnx_engine import Device, OnnxEngine
+from vaeserve_server.packing import Packer
 from vaeserve_server.run_times import RunTimes
+from vaeserve_server.turn import Turn
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +44,11 @@ _MAX_DRAWN_FLOATS = 1 << 20
 
 
 def load_catalogue(
-    config: ServerConfig, device: Device, metrics: Metrics, on_death: Callable[[], None]
+    config: ServerConfig,
+    device: Device,
+    metrics: Metrics,
+    on_death: Callable[[], None],
+    turn: Turn,
 ) -> Catalogue:
     """Load the highest loadable version of every model in the repository.
 
@@ -57,7 +63,9 @@ def load_catalogue(
         problems = []
         for version in versions:
             try:
-                catalogue.models[name] = _load(version, config, device, metrics, on_death)
+                catalogue.models[name] = _load(
+                    version, config, device, metrics, on_death=on_death, turn=turn
+                )
                 break
             except Exception as error:  # noqa: BLE001  one bad bundle must not stop the others
                 problem = str(error)
@@ -122,7 +130,9 @@ def _load(
     config: ServerConfig,
     device: Device,
     metrics: Metrics,
+    *,
     on_death: Callable[[], None],
+    turn: Turn,
 ) -> Model:
     """Check, warm up and self-test one version.
 
@@ -151,11 +161,21 @@ def _load(
         folder / bundle.CALIBRATION, files, ("percent", "kl_nats", "reconstruction_nats")
     )
 
-    def batcher(name: str, engine: OnnxEngine, times: RunTimes) -> Batcher:
+    encoder_packer = Packer(
+        encoder.row_shape,
+        max_rows,
+        field="input",
+        unit_interval=takes_unit_interval(info),
+        levels=levels_of(info),
+    )
+    decoder_packer = Packer(decoder.row_shape, max_rows, field="latents")
+
+    def batcher(name: str, engine: OnnxEngine, packer: Packer, times: RunTimes) -> Batcher:
         observer = metrics.graph(info.name, name)
         most = max(max_rows, _MAX_QUEUE_BYTES // (4 * math.prod(engine.row_shape)))
         made = Batcher(
             engine,
+            packer,
             name=f"{info.name}-{name}",
             max_rows=max_rows,
             max_queue_rows=min(config.max_queue_rows, most),
@@ -163,6 +183,8 @@ def _load(
             run_times=times,
             observer=observer,
             on_death=on_death,
+            turn=turn,
+            placement=config.placement,
         )
         observer.watch(made)
         return made
@@ -181,8 +203,8 @@ def _load(
     )
     return Model(
         info=info,
-        encoder=batcher("encoder", encoder, encoder_times),
-        decoder=batcher("decoder", decoder, decoder_times),
+        encoder=batcher("encoder", encoder, encoder_packer, encoder_times),
+        decoder=batcher("decoder", decoder, decoder_packer, decoder_times),
     )
 
 

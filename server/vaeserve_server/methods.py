@@ -1,13 +1,13 @@
-"""The table of unary methods, and how one request is answered, whichever transport brought it."""
+"""The table of methods, and how one message is answered, whichever transport brought it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
 from vaeserve.v1 import model_service_pb2, vae_service_pb2 as vae_pb
-from vaeserve_server.call import Call, Reply, Steps, drive
+from vaeserve_server.call import Answer, Call, Drive, Reply, Steps
 from vaeserve_server.catalogue import ModelHandlers
 from vaeserve_server.errors import InvalidArgument
 from vaeserve_server.vae import VaeHandlers
@@ -15,29 +15,41 @@ from vaeserve_server.vae import VaeHandlers
 VAE_SERVICE = "vaeserve.v1.VaeService"
 MODEL_SERVICE = "vaeserve.v1.ModelService"
 
+UNARY = "unary"
+SERVER_STREAM = "server_stream"
+BIDI_STREAM = "bidi_stream"
+
 
 @dataclass(frozen=True)
 class Method:
-    """A unary method.
+    """One method.
 
     Attributes:
         path: "/package.Service/Method".
         request_type: message class of the request.
-        handler: takes the parsed request.
+        handler: answers one request.
+        kind: `unary`, or a stream: its requests are answered one by one, in order.
+        parts: of a stream's request, smaller requests that are answered in its place; made one
+            after the other, as fast as the caller reads the answers.
     """
 
     path: str
     request_type: type[Message]
     handler: Callable[[Any], Steps | Message]
+    kind: str = UNARY
+    parts: Callable[[Any], Iterable[Any]] | None = None
 
     def answer(self, data: bytes, call: Call, reply: Reply) -> None:
         """Parse, handle, and pass the reply or the error on, once, on whichever thread has it."""
         try:
             request = self.request_type.FromString(data)
         except DecodeError:
-            kind = self.request_type.DESCRIPTOR.full_name
-            reply(InvalidArgument(f"the message is no {kind}", reason="MALFORMED_MESSAGE"))
+            reply(self._malformed())
             return
+        self.answer_request(request, call, reply)
+
+    def answer_request(self, request: Message, call: Call, reply: Reply) -> None:
+        """As `answer`, of a parsed request."""
         try:
             answer = self.handler(request)
         except Exception as error:  # noqa: BLE001  every failure is the caller's to see
@@ -46,19 +58,48 @@ class Method:
         if isinstance(answer, Message):
             reply(answer)
         else:
-            drive(answer, call, reply)
+            Drive(answer, call, reply).go_on()
+
+    def requests(self, data: bytes) -> Iterator[Message]:
+        """What a stream's message asks for: itself, or its parts.
+
+        Raises:
+            InvalidArgument: the bytes are no such message.
+        """
+        try:
+            request = self.request_type.FromString(data)
+        except DecodeError as error:
+            raise self._malformed() from error
+        return iter((request,) if self.parts is None else self.parts(request))
+
+    def _malformed(self) -> InvalidArgument:
+        kind = self.request_type.DESCRIPTOR.full_name
+        return InvalidArgument(f"the message is no {kind}", reason="MALFORMED_MESSAGE")
+
+
+def serialised(answer: Answer) -> bytes:
+    """The bytes of an answer; the commonest ones are bytes already."""
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
 def method_table(vae: VaeHandlers, models: ModelHandlers) -> list[Method]:
-    """Every unary method of our two services."""
+    """Every method of our two services."""
+    catalogue = model_service_pb2
     return [
         Method(f"/{VAE_SERVICE}/Encode", vae_pb.EncodeRequest, vae.encode),
         Method(f"/{VAE_SERVICE}/Sample", vae_pb.SampleRequest, vae.sample),
         Method(f"/{VAE_SERVICE}/Decode", vae_pb.DecodeRequest, vae.decode),
         Method(f"/{VAE_SERVICE}/Reconstruct", vae_pb.ReconstructRequest, vae.reconstruct),
         Method(f"/{VAE_SERVICE}/Interpolate", vae_pb.InterpolateRequest, vae.interpolate),
+        Method(f"/{VAE_SERVICE}/EncodeStream", vae_pb.EncodeRequest, vae.encode, BIDI_STREAM),
+        Method(f"/{VAE_SERVICE}/DecodeStream", vae_pb.DecodeRequest, vae.decode, BIDI_STREAM),
         Method(
-            f"/{MODEL_SERVICE}/ListModels", model_service_pb2.ListModelsRequest, models.list_models
+            f"/{VAE_SERVICE}/SampleStream",
+            vae_pb.SampleRequest,
+            vae.sample,
+            SERVER_STREAM,
+            vae.sample_parts,
         ),
-        Method(f"/{MODEL_SERVICE}/GetModel", model_service_pb2.GetModelRequest, models.get_model),
+        Method(f"/{MODEL_SERVICE}/ListModels", catalogue.ListModelsRequest, models.list_models),
+        Method(f"/{MODEL_SERVICE}/GetModel", catalogue.GetModelRequest, models.get_model),
     ]

@@ -4,7 +4,8 @@ Durations are in seconds; labels are bounded: method, code, model, graph, reason
 seed or client.
 """
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from http.server import HTTPServer
 
 import grpc
@@ -14,15 +15,18 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     disable_created_metrics,
     start_http_server,
 )
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from vaeserve.v1 import model_pb2
 from vaeserve_server.batcher import Batcher
+from vaeserve_server.call import Outputs
 from vaeserve_server.config import split_address
-from vaeserve_server.latent_health import LatentHealth
+from vaeserve_server.histograms import HistogramFamily
+from vaeserve_server.latent_health import KlHealth, LatentHealth
 
 # 50 us to 10 s, 3 steps a decade: a small graph's run and a drained queue both fall inside.
 _SECONDS = (
@@ -61,36 +65,58 @@ _REJECT_REASONS = (
 
 
 class RpcMetrics:
-    """What every gRPC dashboard expects of one unary method."""
+    """What every gRPC dashboard expects of one method."""
 
-    def __init__(self, metrics: "Metrics", path: str) -> None:
+    def __init__(self, metrics: "Metrics", path: str, kind: str) -> None:
         """Pre-register the method at 0 for every status code.
 
         Args:
             metrics: where the series live.
             path: "/package.Service/Method".
+            kind: grpc_type, such as `unary`.
         """
         _, service, method = path.split("/")
-        labels = ("unary", service, method)
+        labels = (kind, service, method)
         self._started = metrics.rpc_started.labels(*labels)
         self._received = metrics.rpc_received.labels(*labels)
         self._sent = metrics.rpc_sent.labels(*labels)
-        self._seconds = metrics.rpc_seconds.labels(*labels)
+        self._seconds = metrics.rpc_seconds.add(*labels, bounds=_SECONDS)
         self._handled = {
             code: metrics.rpc_handled.labels(*labels, code.name) for code in grpc.StatusCode
         }
+        self._settled = 0
+        self._failed = 0
+        self._lock = threading.Lock()
 
-    def started(self) -> None:
-        """A call came in with its message."""
-        self._started.inc()
-        self._received.inc()
+    def started(self, calls: int = 1) -> None:
+        """Calls came in."""
+        self._started.inc(calls)
 
-    def handled(self, code: grpc.StatusCode, seconds: float) -> None:
-        """A call was answered."""
-        self._handled[code].inc()
+    def received(self, messages: int = 1) -> None:
+        """Messages came in."""
+        self._received.inc(messages)
+
+    def sent(self, messages: int = 1) -> None:
+        """Messages were sent."""
+        self._sent.inc(messages)
+
+    def succeeded(self, seconds: float) -> None:
+        """A call was answered with OK; counted at the next scrape."""
         self._seconds.observe(seconds)
-        if code is grpc.StatusCode.OK:
-            self._sent.inc()
+
+    def failed(self, code: grpc.StatusCode, seconds: float) -> None:
+        """A call was answered with an error."""
+        with self._lock:
+            self._failed += 1
+            self._handled[code].inc()
+            self._seconds.observe(seconds)
+
+    def settle(self) -> None:
+        """Count what succeeded: every answered call is in the histogram, the others failed."""
+        with self._lock:
+            succeeded = self._seconds.count - self._failed
+            self._handled[grpc.StatusCode.OK].inc(succeeded - self._settled)
+            self._settled = succeeded
 
 
 class GraphMetrics:
@@ -101,12 +127,16 @@ class GraphMetrics:
         labels = (model, graph)
         self._metrics = metrics
         self._labels = labels
-        self._queue_seconds = metrics.queue_seconds.labels(*labels)
-        self._run_seconds = metrics.run_seconds.labels(*labels)
-        self._batch_rows = metrics.batch_rows.labels(*labels)
-        self._padding = metrics.padding_rows.labels(*labels)
+        self._queue_seconds = metrics.queue_seconds.add(*labels, bounds=_SECONDS)
+        self._run_seconds = metrics.run_seconds.add(*labels, bounds=_SECONDS)
+        self._batch_rows = metrics.batch_rows.add(*labels, bounds=_ROWS)
+        self._padding = metrics.padding_rows.add(*labels, bounds=(0.0, *_ROWS))
         self._rows = metrics.rows.labels(*labels)
         self._closes = {why: metrics.closes.labels(*labels, why) for why in _CLOSE_REASONS}
+        self._placements = {
+            inline: metrics.placements.labels(*labels, where)
+            for inline, where in ((True, "inline"), (False, "thread"))
+        }
         self._rejections = {why: metrics.rejected.labels(*labels, why) for why in _REJECT_REASONS}
 
     def watch(self, batcher: Batcher) -> None:
@@ -115,7 +145,14 @@ class GraphMetrics:
         self._metrics.in_flight.labels(*self._labels).set_function(lambda: batcher.in_flight)
 
     def ran(
-        self, *, rows: int, padding: int, seconds: float, waits: list[float], close_reason: str
+        self,
+        *,
+        rows: int,
+        padding: int,
+        seconds: float,
+        waits: list[float],
+        close_reason: str,
+        inline: bool,
     ) -> None:
         """See batcher.Observer."""
         self._run_seconds.observe(seconds)
@@ -123,12 +160,29 @@ class GraphMetrics:
         self._padding.observe(padding)
         self._rows.inc(rows)
         self._closes[close_reason].inc()
-        for wait in waits:
-            self._queue_seconds.observe(wait)
+        self._placements[inline].inc()
+        self._queue_seconds.observe_many(waits)
+
+    def computed(self, outputs: Outputs) -> None:
+        """See batcher.Observer; the encoder's are looked at for their KL."""
+        if len(outputs) == 2:
+            self._metrics.kl.encoded(self._labels[0], *outputs)
 
     def rejected(self, reason: str) -> None:
         """See batcher.Observer."""
         self._rejections[reason].inc()
+
+
+class _Settle(Collector):
+    """First in the registry, so that counters that lag behind are right when they are read."""
+
+    def __init__(self) -> None:
+        self.rpcs: list[RpcMetrics] = []
+
+    def collect(self) -> Iterable[Metric]:
+        for rpc in self.rpcs:
+            rpc.settle()
+        return ()
 
 
 class Metrics:
@@ -139,14 +193,16 @@ class Metrics:
         # A third more lines, and nobody graphs them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
+        self._settle = _Settle()
+        registry.register(self._settle)
 
         def counter(name: str, text: str, labels: Sequence[str]) -> Counter:
             return Counter(name, text, labels, registry=registry)
 
-        def histogram(
-            name: str, text: str, labels: Sequence[str], buckets: Sequence[float] = _SECONDS
-        ) -> Histogram:
-            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+        def histogram(name: str, text: str, labels: Sequence[str]) -> HistogramFamily:
+            family = HistogramFamily(name, text, labels)
+            registry.register(family)
+            return family
 
         def gauge(name: str, text: str, labels: Sequence[str]) -> Gauge:
             return Gauge(name, text, labels, registry=registry)
@@ -169,15 +225,19 @@ class Metrics:
             _GRAPH_LABELS,
         )
         self.run_seconds = histogram("vaeserve_run_seconds", "Seconds a batch ran.", _GRAPH_LABELS)
-        self.batch_rows = histogram("vaeserve_batch_rows", "Rows in a batch.", _GRAPH_LABELS, _ROWS)
+        self.batch_rows = histogram("vaeserve_batch_rows", "Rows in a batch.", _GRAPH_LABELS)
         self.padding_rows = histogram(
             "vaeserve_batch_padding_rows",
             "Rows added to fill a bucket.",
             _GRAPH_LABELS,
-            (0.0, *_ROWS),
         )
         self.closes = counter(
             "vaeserve_batch_close", "Batches by why they were closed.", (*_GRAPH_LABELS, "reason")
+        )
+        self.placements = counter(
+            "vaeserve_batches",
+            "Batches by where they ran: on the transport's thread or handed over.",
+            (*_GRAPH_LABELS, "where"),
         )
         self.rows = counter("vaeserve_rows", "Rows run.", _GRAPH_LABELS)
         self.rejected = counter(
@@ -197,16 +257,18 @@ class Metrics:
         self.provider_info = gauge(
             "vaeserve_provider_info", "1 for the provider a model runs on.", ("model", "provider")
         )
-        self.kl = LatentHealth("vaeserve_kl_nats", "KL(q(z|x) || N(0, I)) of encoded rows.")
+        self.kl = KlHealth("vaeserve_kl_nats", "KL(q(z|x) || N(0, I)) of encoded rows.")
         self.reconstruction = LatentHealth(
             "vaeserve_reconstruction_nats", "-log p(x|z) of reconstructed rows."
         )
         registry.register(self.kl)
         registry.register(self.reconstruction)
 
-    def rpc(self, path: str) -> RpcMetrics:
-        """Series of one RPC method, registered at 0."""
-        return RpcMetrics(self, path)
+    def rpc(self, path: str, kind: str) -> RpcMetrics:
+        """Series of one RPC method, registered at 0; `kind` is its grpc_type."""
+        made = RpcMetrics(self, path, kind)
+        self._settle.rpcs.append(made)
+        return made
 
     def graph(self, model: str, graph: str) -> GraphMetrics:
         """Series of one graph, registered at 0."""

@@ -1,11 +1,16 @@
 """A served model, and the catalogue of all of them."""
 
+import math
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from vaeserve.v1 import model_pb2
 from vaeserve_server.batcher import Batcher
+from vaeserve_server.call import Floats
 from vaeserve_server.errors import NotFound
+from vaeserve_server.packing import picture_levels
+from vaeserve_server.replies import Forms
 
 _SHOWN = 64  # characters of a name that a caller sent
 
@@ -24,6 +29,49 @@ class Model:
     encoder: Batcher
     decoder: Batcher
 
+    # What every request asks for, read out of the message once.
+
+    @cached_property
+    def max_rows(self) -> int:
+        """Most rows of a request."""
+        return self.info.limits.max_rows
+
+    @cached_property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input row."""
+        return tuple(self.info.input_shape)
+
+    @cached_property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of one latent row."""
+        return tuple(self.info.latent_shape)
+
+    @cached_property
+    def latent_size(self) -> int:
+        """Elements of one latent row."""
+        return math.prod(self.latent_shape)
+
+    @cached_property
+    def levels(self) -> Floats | None:
+        """Model value of each uint8 level, float32 [256]; None where rows are no pictures."""
+        return levels_of(self.info)
+
+    @cached_property
+    def unit_interval(self) -> bool:
+        """Whether inputs must lie in [0, 1]."""
+        return takes_unit_interval(self.info)
+
+    @cached_property
+    def forms(self) -> Forms:
+        """Its commonest replies."""
+        info = self.info
+        return Forms(
+            info.version,
+            info.latent_space_id,
+            input_shape=self.input_shape,
+            latent_shape=self.latent_shape,
+        )
+
     def close(self, end: float) -> None:
         """Finish what is admitted, until a monotonic time.
 
@@ -31,6 +79,18 @@ class Model:
         """
         self.encoder.close(max(0.0, end - time.monotonic()))
         self.decoder.close(max(0.0, end - time.monotonic()))
+
+
+def takes_unit_interval(info: model_pb2.ModelInfo) -> bool:
+    """Whether inputs must lie in [0, 1], as the Bernoulli likelihood asks."""
+    return info.likelihood == model_pb2.LIKELIHOOD_BERNOULLI
+
+
+def levels_of(info: model_pb2.ModelInfo) -> Floats | None:
+    """Model value of each uint8 level, float32 [256]; None where rows are no pictures."""
+    if not info.HasField("preprocessing"):
+        return None
+    return picture_levels(info.preprocessing.scale, info.preprocessing.offset)
 
 
 @dataclass

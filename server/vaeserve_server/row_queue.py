@@ -5,7 +5,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
-from vaeserve_server.call import Call, Done, Floats, Outputs
+from vaeserve_server.call import Call, Done, Outputs, Rows
 from vaeserve_server.errors import Cancelled, DeadlineExceeded, ServiceError
 
 _CLOCK_TOLERANCE_S = 0.01
@@ -18,13 +18,15 @@ class Item:
     """A request in the queue.
 
     Attributes:
-        rows: float32 [n, ...].
+        rows: what the packer takes.
+        count: how many rows.
         call: deadline and cancellation.
         done: takes the outcome, once.
         enqueued: monotonic time of admission.
     """
 
-    rows: Floats
+    rows: Rows
+    count: int
     call: Call
     done: Done | None
     enqueued: float
@@ -59,11 +61,13 @@ class Batch:
     Attributes:
         items: to be run together.
         dropped: requests that nobody waits for any more, and why.
+        rows: how many rows they have.
         full: whether no further row, or not the next request, would fit.
     """
 
     items: list[Item] = field(default_factory=list)
     dropped: list[tuple[Item, ServiceError]] = field(default_factory=list)
+    rows: int = 0
     full: bool = False
 
 
@@ -85,7 +89,7 @@ class RowQueue:
     def push(self, item: Item) -> None:
         """Add a request at the end."""
         self._items.append(item)
-        self.rows += len(item.rows)
+        self.rows += item.count
 
     def oldest(self) -> float:
         """Time of admission of the first request in line."""
@@ -106,19 +110,18 @@ class RowQueue:
     def take(self, max_rows: int, now: float) -> Batch:
         """Take requests in order until the next one does not fit; a request is never split."""
         batch = Batch()
-        room = max_rows
         while self._items and not batch.full:
             item = self._items[0]
             error = item.gone(now)
-            if error is None and batch.items and len(item.rows) > room:
+            if error is None and batch.items and batch.rows + item.count > max_rows:
                 batch.full = True
                 break
             self._items.popleft()
-            self.rows -= len(item.rows)
+            self.rows -= item.count
             if error is None:
                 batch.items.append(item)
-                room -= len(item.rows)
-                batch.full = room <= 0
+                batch.rows += item.count
+                batch.full = batch.rows >= max_rows
             else:
                 batch.dropped.append((item, error))
         return batch

@@ -1,110 +1,108 @@
 """Between tensors of a request and rows of a graph: checks, uint8 levels, and back."""
 
 import secrets
-from collections.abc import Sequence
 
 import numpy as np
 
-from vaeserve.v1 import arrays, model_pb2, tensor_pb2
+from vaeserve.v1 import arrays, tensor_pb2
 from vaeserve.v1.noise import FIRST_ROW_LIMIT
 from vaeserve_server.call import Floats
 from vaeserve_server.errors import InvalidArgument, LatentSpaceMismatch, TooManyRows
+from vaeserve_server.models import Model
+from vaeserve_server.packing import value_problem
 
 # Every client language can hold such a seed exactly, JavaScript's numbers included.
 _CHOSEN_SEED_BITS = 53
 
-# Probabilities that a caller computed may leave [0, 1] by this much.
-_ROUNDING = 1e-5
 
+def input_rows(tensor: tensor_pb2.Tensor, model: Model, field: str) -> arrays.Array:
+    """Rows for the encoder as they came: float32 model values or uint8 levels.
 
-def input_rows(tensor: tensor_pb2.Tensor, info: model_pb2.ModelInfo, field: str) -> Floats:
-    """Rows for the encoder: float32 model values, or uint8 levels turned into them.
+    The encoder's batcher checks the values, once a batch, and turns levels into values.
 
     Returns:
-        float32 [rows, ...input_shape], finite, 1 <= rows <= max_rows.
+        [rows, ...input_shape], 1 <= rows <= max_rows.
 
     Raises:
-        InvalidArgument: wrong shape, dtype or byte count, not finite, outside [0, 1] where the
-            likelihood is Bernoulli, or levels for a model that has no pictures.
+        InvalidArgument: wrong shape, dtype or byte count, or levels for a model without pictures.
         TooManyRows: more than max_rows.
     """
-    rows = _checked(tensor, info.input_shape, info, field)
-    if rows.dtype == np.float32:
-        values = _finite(rows.astype(np.float32, copy=False), field)
-        if info.likelihood == model_pb2.LIKELIHOOD_BERNOULLI and not _in_unit_interval(values):
-            raise InvalidArgument(
-                f"model {info.name!r} takes values in [0, 1], here are {values.min():g} to "
-                f"{values.max():g}; levels 0..255 go as uint8",
-                reason="INVALID_TENSOR",
-                field=field,
-            )
-        return values
-    if not info.HasField("preprocessing"):
+    rows = _checked(tensor, model.input_shape, model, field)
+    if rows.dtype == np.uint8 and model.levels is None:
         raise InvalidArgument(
-            f"model {info.name!r} takes vectors, not uint8 levels; send float32",
+            f"model {model.info.name!r} takes vectors, not uint8 levels; send float32",
             reason="INVALID_TENSOR",
             field=field,
         )
-    # In doubles, so that the value is the float nearest to level / 255, as callers compute it.
-    units = np.arange(256) * info.preprocessing.scale + info.preprocessing.offset
-    return np.take(units.astype(np.float32), rows.astype(np.uint8, copy=False))
+    return rows
 
 
-def latent_rows(
-    tensor: tensor_pb2.Tensor, space: str, info: model_pb2.ModelInfo, field: str
-) -> Floats:
-    """Rows for the decoder.
+def latent_rows(tensor: tensor_pb2.Tensor, space: str, model: Model, field: str) -> arrays.Array:
+    """Rows for the decoder, whose batcher checks that they are finite.
 
     Args:
         tensor: float32 [rows, ...latent_shape].
         space: latent space id that came with it; empty is not checked.
-        info: the model.
+        model: whose latents they must be.
         field: where the tensor stands in the request.
 
     Raises:
         LatentSpaceMismatch: the latents are another model's.
-        InvalidArgument: wrong shape, dtype or byte count, or not finite.
+        InvalidArgument: wrong shape, dtype or byte count.
         TooManyRows: more than max_rows.
     """
-    if space and space != info.latent_space_id:
+    if space and space != model.info.latent_space_id:
         raise LatentSpaceMismatch(
-            f"these latents are of space {space[:64]}; model {info.name!r} version {info.version} "
-            f"has {info.latent_space_id}: encode again with this model"
+            f"these latents are of space {space[:64]}; model {model.info.name!r} version "
+            f"{model.info.version} has {model.info.latent_space_id}: encode again with this model"
         )
-    rows = _checked(tensor, info.latent_shape, info, field)
+    rows = _checked(tensor, model.latent_shape, model, field)
     if rows.dtype != np.float32:
         raise InvalidArgument("latents are float32", reason="INVALID_TENSOR", field=field)
-    return _finite(rows.astype(np.float32, copy=False), field)
+    return rows.astype(np.float32, copy=False)
 
 
-def picture_tensor(
-    x_hat: Floats, dtype: tensor_pb2.DataType.ValueType, info: model_pb2.ModelInfo
-) -> tensor_pb2.Tensor:
+def check_values(values: Floats, field: str, *, unit_interval: bool) -> None:
+    """Refuse values that no model may see; most calls leave that to the batcher.
+
+    Raises:
+        InvalidArgument: not finite, or outside [0, 1] where that is asked for.
+    """
+    problem = value_problem(values, field, unit_interval=unit_interval)
+    if problem is not None:
+        raise problem
+
+
+def picture_rows(x_hat: Floats, dtype: tensor_pb2.DataType.ValueType, model: Model) -> arrays.Array:
     """Decoded means as asked for: float32 model values, or uint8 levels rounded and clipped."""
     if dtype != arrays.UINT8:
-        return arrays.to_tensor(x_hat)
-    levels = (x_hat - np.float32(info.preprocessing.offset)) / np.float32(info.preprocessing.scale)
-    return arrays.to_tensor(np.clip(np.rint(levels), 0, 255).astype(np.uint8))
+        return x_hat
+    preprocessing = model.info.preprocessing
+    levels = (x_hat - np.float32(preprocessing.offset)) / np.float32(preprocessing.scale)
+    rounded: arrays.Array = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return rounded
 
 
-def check_picture_dtype(dtype: tensor_pb2.DataType.ValueType, info: model_pb2.ModelInfo) -> None:
+def check_picture_dtype(dtype: tensor_pb2.DataType.ValueType, model: Model) -> None:
     """Refuse an output type before anything is run for it.
 
     Raises:
         InvalidArgument: unknown type, or uint8 of a model that has no pictures.
     """
-    if dtype not in (tensor_pb2.DATA_TYPE_UNSPECIFIED, arrays.FLOAT32, arrays.UINT8):
+    if dtype == tensor_pb2.DATA_TYPE_UNSPECIFIED:
+        return
+    if dtype not in (arrays.FLOAT32, arrays.UINT8):
         raise InvalidArgument("unknown dtype", reason="INVALID_OPTION", field="x_hat_dtype")
-    if dtype == arrays.UINT8 and not info.HasField("preprocessing"):
+    if dtype == arrays.UINT8 and model.levels is None:
         raise InvalidArgument(
-            f"model {info.name!r} makes vectors, which have no uint8 form",
+            f"model {model.info.name!r} makes vectors, not pictures; ask for float32",
             reason="INVALID_OPTION",
             field="x_hat_dtype",
         )
 
 
-def check_rows(rows: int, info: model_pb2.ModelInfo, field: str) -> None:
-    """Hold a row count against the model's limit.
+def check_rows(rows: int, model: Model, field: str) -> None:
+    """Refuse no rows, and more than the model takes.
 
     Raises:
         InvalidArgument: no rows.
@@ -112,9 +110,9 @@ def check_rows(rows: int, info: model_pb2.ModelInfo, field: str) -> None:
     """
     if rows < 1:
         raise InvalidArgument("ask for at least one row", reason="INVALID_OPTION", field=field)
-    if rows > info.limits.max_rows:
+    if rows > model.max_rows:
         raise TooManyRows(
-            f"{rows} rows; this model takes at most {info.limits.max_rows} a request, split them",
+            f"{rows} rows; this model takes at most {model.max_rows} a request, split them",
             field=field,
         )
 
@@ -138,31 +136,11 @@ def choose_seed() -> int:
 
 
 def _checked(
-    tensor: tensor_pb2.Tensor, shape: Sequence[int], info: model_pb2.ModelInfo, field: str
+    tensor: tensor_pb2.Tensor, shape: tuple[int, ...], model: Model, field: str
 ) -> arrays.Array:
     try:
         rows = arrays.rows_from_tensor(tensor, shape)
     except arrays.TensorError as error:
         raise InvalidArgument(str(error), reason="INVALID_TENSOR", field=field) from error
-    check_rows(len(rows), info, field)
-    return rows
-
-
-def check_outputs(*outputs: Floats) -> None:
-    """Refuse to answer with numbers that are none.
-
-    Raises:
-        InvalidArgument: finite values so large that the model overflowed on them.
-    """
-    if not all(np.isfinite(output).all() for output in outputs):
-        raise InvalidArgument("the model overflows on these values", reason="NOT_FINITE")
-
-
-def _in_unit_interval(rows: Floats) -> bool:
-    return bool(rows.min() >= -_ROUNDING and rows.max() <= 1 + _ROUNDING)
-
-
-def _finite(rows: Floats, field: str) -> Floats:
-    if not np.isfinite(rows).all():
-        raise InvalidArgument("holds NaN or Inf", reason="NOT_FINITE", field=field)
+    check_rows(len(rows), model, field)
     return rows

@@ -3,40 +3,66 @@
 _WEIGHT = 0.2
 """Weight of the newest run in the moving average: about the last ten runs count."""
 
+_FORGET = 1.01
+"""What the fastest run grows by with every other run: a changed machine is noticed after hundreds."""
+
 
 class RunTimes:
     """Moving averages of run seconds by row bucket.
 
-    One thread records, any thread predicts: a record replaces the table, so a reader sees the old
-    or the new one.
+    One thread at a time records, any thread predicts: a record replaces the table, so a reader sees
+    the old or the new one.
     """
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
+        self._table: list[float] = []
+        self._fastest: dict[int, float] = {}
 
     def record(self, rows: int, seconds: float) -> None:
         """Note a run."""
         bucket = _bucket(rows)
-        known = self._seconds.get(bucket, seconds)
-        self._seconds = {**self._seconds, bucket: known + _WEIGHT * (seconds - known)}
+        known = self._seconds.get(bucket)
+        if known is None:
+            self._seconds[bucket] = seconds
+        else:
+            self._seconds[bucket] = known + _WEIGHT * (seconds - known)
+        self._table = self._estimates()
+        fastest = self._fastest.get(bucket, seconds)
+        self._fastest[bucket] = min(seconds, fastest * _FORGET)
+
+    def fastest(self, rows: int) -> float:
+        """Seconds that a run of so many rows takes undisturbed, or the average of a larger one.
+
+        What a run is slowed down by, such as other threads that want the interpreter, must not
+        decide on which thread it runs: that would keep it where it is slow.
+        """
+        bucket = _bucket(rows)
+        return self._fastest.get(bucket) or self._estimate(rows)
 
     def predict(self, rows: int, max_rows: int) -> float:
         """Seconds until `rows` rows have been run in batches of at most `max_rows`."""
+        if rows <= max_rows:
+            return self._estimate(rows) if rows else 0.0
         full, rest = divmod(rows, max_rows)
         return full * self._estimate(max_rows) + (self._estimate(rest) if rest else 0.0)
 
     def _estimate(self, rows: int) -> float:
-        """The bucket's average, else the next larger one's, else the largest known scaled up."""
-        seconds = self._seconds
-        if not seconds:
+        table, bucket = self._table, _bucket(rows)
+        if not table:
             return 0.0
-        bucket = _bucket(rows)
-        larger = [known for known in seconds if known >= bucket]
-        if larger:
-            return seconds[min(larger)]
-        largest = max(seconds)
-        return seconds[largest] * bucket / largest
+        if bucket < len(table):
+            return table[bucket]
+        return table[-1] * (1 << (bucket - len(table) + 1))
+
+    def _estimates(self) -> list[float]:
+        """By bucket: its average, else the next larger one's."""
+        table: list[float] = []
+        for bucket in sorted(self._seconds):
+            table += [self._seconds[bucket]] * (bucket + 1 - len(table))
+        return table
 
 
 def _bucket(rows: int) -> int:
-    return 1 << (rows - 1).bit_length()
+    """Number of the power of two that holds so many rows."""
+    return (rows - 1).bit_length()

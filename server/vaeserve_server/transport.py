@@ -1,10 +1,6 @@
-"""The standard transport: our methods on grpcio's public server, one pool thread a call in flight.
+"""The port, and which way methods come in from it: by the lane or by grpcio's public API."""
 
-Messages come and go as bytes, so that a message which is no protobuf gets an answer from our own
-error table.
-"""
-
-import queue
+import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,18 +8,15 @@ from functools import partial
 from typing import Any
 
 import grpc
-from google.protobuf.message import Message
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from vaeserve_server.call import Call
-from vaeserve_server.config import MAX_MESSAGE_BYTES
+from vaeserve_server import core_queue, standard
+from vaeserve_server.config import MAX_MESSAGE_BYTES, Transport as Choice
 from vaeserve_server.errors import StartupError
+from vaeserve_server.lane import Lane
 from vaeserve_server.methods import Method
-from vaeserve_server.metrics import Metrics, RpcMetrics
-from vaeserve_server.status import status_of
-
-# A thread waits for every call in flight, so this bounds them; threads are made only when needed.
-_MAX_CALLS = 512
+from vaeserve_server.metrics import Metrics
+from vaeserve_server.turn import Turn
 
 # Calls that have arrived and wait to be picked up.
 _MAX_PENDING = 16_384
@@ -45,96 +38,92 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
-_Behaviour = Callable[[bytes, grpc.ServicerContext], bytes]
+_log = logging.getLogger(__name__)
 
 
-def make_server(methods: list[Method], metrics: Metrics) -> grpc.Server:
-    """A server that carries the methods; further services may be added before it is started."""
-    pool = ThreadPoolExecutor(_MAX_CALLS, thread_name_prefix="rpc")
-    server = grpc.server(
-        ThreadPoolExecutor(_HEALTH_CALLS, thread_name_prefix="health"), options=_OPTIONS
-    )
-    by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
-    for method in methods:
-        _, service, name = method.path.split("/")
-        behaviour = _behaviour(method, metrics.rpc(method.path))
-        run_in_pool(behaviour, pool)
-        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
-            behaviour
+class Transport:
+    """The gRPC server.
+
+    Attributes:
+        server: the public server, for services that bring their own handlers.
+    """
+
+    def __init__(
+        self,
+        methods: list[Method],
+        metrics: Metrics,
+        turn: Turn,
+        *,
+        choice: Choice,
+        on_death: Callable[[], None],
+    ) -> None:
+        """Make it; nothing listens yet.
+
+        Args:
+            methods: what it answers.
+            metrics: where their series live.
+            turn: what the lane runs short batches in.
+            choice: `lane`, `standard`, or `auto`, which is the lane where it works.
+            on_death: called if the lane dies of a bug.
+
+        Raises:
+            StartupError: the lane is insisted on and does not work with this grpcio.
+        """
+        self.server = grpc.server(
+            ThreadPoolExecutor(_HEALTH_CALLS, thread_name_prefix="health"), options=_OPTIONS
         )
-        by_service.setdefault(service, {})[name] = handler
-    for service, handlers in by_service.items():
-        server.add_registered_method_handlers(service, handlers)
-    return server
+        self._lane: Lane | None = None
+        problem = None if choice == "standard" else core_queue.problem()
+        if choice == "standard" or problem is not None:
+            if choice == "lane":
+                raise StartupError(f"--transport lane: {problem}")
+            if problem is not None:
+                _log.warning("using the standard transport", extra={"problem": problem})
+            standard.add_methods(self.server, methods, metrics)
+        else:
+            self._lane = Lane(self.server, methods, metrics, turn, on_death)
 
+    @property
+    def name(self) -> str:
+        """`lane` or `standard`."""
+        return "standard" if self._lane is None else "lane"
 
-def add_reflection(server: grpc.Server, services: Iterable[str]) -> None:
-    """Let tools such as grpcurl ask what there is to call.
+    def add_reflection(self, services: Iterable[str]) -> None:
+        """Let tools such as grpcurl ask what there is to call.
 
-    Each of their streams holds a thread for as long as it likes, so these have few of their own.
-    """
-    pool = ThreadPoolExecutor(_REFLECTION_CALLS, thread_name_prefix="reflection")
-    servicer: Any = reflection.ReflectionServicer((*services, reflection.SERVICE_NAME))
-    servicer.ServerReflectionInfo = partial(servicer.ServerReflectionInfo)  # takes attributes
-    run_in_pool(servicer.ServerReflectionInfo, pool)
-    add_servicer: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
-    add_servicer(servicer, server)
+        Each of their streams holds a thread for as long as it likes, so these have few of their
+        own.
+        """
+        pool = ThreadPoolExecutor(_REFLECTION_CALLS, thread_name_prefix="reflection")
+        servicer: Any = reflection.ReflectionServicer((*services, reflection.SERVICE_NAME))
+        servicer.ServerReflectionInfo = partial(servicer.ServerReflectionInfo)  # takes attributes
+        standard.run_in_pool(servicer.ServerReflectionInfo, pool)
+        add_servicer: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
+        add_servicer(servicer, self.server)
 
+    def start(self, address: str) -> int:
+        """Open the port and take calls.
 
-def bind(server: grpc.Server, address: str) -> int:
-    """Open the port.
+        Returns:
+            the port it got.
 
-    Returns:
-        the port it got.
-
-    Raises:
-        StartupError: the address is taken or not ours.
-    """
-    try:
-        port = server.add_insecure_port(address)
-    except RuntimeError:
-        port = 0
-    if not port:
-        raise StartupError(f"cannot listen on {address}: is the port taken?")
-    return port
-
-
-def run_in_pool(behaviour: Callable[..., object], pool: ThreadPoolExecutor) -> None:
-    """Have grpcio run a method in a pool of its own instead of the server's."""
-    behaviour.experimental_thread_pool = pool  # type: ignore[attr-defined]  # grpcio looks for it
-
-
-def _behaviour(method: Method, metrics: RpcMetrics) -> _Behaviour:
-    def behaviour(data: bytes, context: grpc.ServicerContext) -> bytes:
-        start = time.monotonic()
-        metrics.started()
+        Raises:
+            StartupError: the address is taken or not ours.
+        """
         try:
-            reply = _answer(method, data, context, start)
-        except Exception as error:
-            status = status_of(error, method.path)
-            metrics.handled(status.code, time.monotonic() - start)
-            context.abort_with_status(status)
-            raise AssertionError("unreachable: abort raises") from error
-        metrics.handled(grpc.StatusCode.OK, time.monotonic() - start)
-        return reply
+            port = self.server.add_insecure_port(address)
+        except RuntimeError:
+            port = 0
+        if not port:
+            raise StartupError(f"cannot listen on {address}: is the port taken?")
+        self.server.start()
+        if self._lane is not None:
+            self._lane.start()
+        return port
 
-    return behaviour
-
-
-def _answer(method: Method, data: bytes, context: grpc.ServicerContext, now: float) -> bytes:
-    """Wait for the outcome of one request; its error is raised."""
-    # None without a deadline, whatever the stubs say.
-    remaining: float | None = context.time_remaining()
-    call = Call(deadline=None if remaining is None else now + remaining)
-
-    def gone() -> None:
-        call.cancelled = True
-
-    if not context.add_callback(gone):
-        gone()
-    replies: queue.SimpleQueue[Message | Exception] = queue.SimpleQueue()
-    method.answer(data, call, replies.put)
-    outcome = replies.get()
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome.SerializeToString()
+    def stop(self, grace_s: float) -> None:
+        """Refuse new calls, give those in flight `grace_s` seconds, end every thread."""
+        end = time.monotonic() + grace_s
+        self.server.stop(grace_s).wait()
+        if self._lane is not None:
+            self._lane.stop(max(1.0, end - time.monotonic()))

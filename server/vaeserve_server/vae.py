@@ -4,22 +4,30 @@ Each handler converts, runs graphs, converts back; the mathematics is in `noise`
 """
 
 import math
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Iterator
 
 import numpy as np
 
-from vaeserve.v1 import model_pb2, vae_service_pb2 as pb
+from vaeserve.v1 import arrays, tensor_pb2, vae_service_pb2 as pb
 from vaeserve.v1.arrays import to_tensor
-from vaeserve.v1.noise import Stream, reparameterise, standard_normal
+from vaeserve.v1.noise import Block, Stream, reparameterise, standard_normal
 from vaeserve_server import paths, rows
-from vaeserve_server.call import Floats, Outputs, Run, Steps
+from vaeserve_server.batcher import Batcher
+from vaeserve_server.call import HEAVY, Floats, Heavy, Outputs, Rows, Run, Steps
 from vaeserve_server.errors import InvalidArgument, TooManyRows
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.models import Catalogue, Model
-from vaeserve_server.nats import kl_nats, reconstruction_nats
+from vaeserve_server.nats import reconstruction_nats
+from vaeserve_server.packing import PriorDraws, model_values, prior_latents
 
 _MAX_TEMPERATURE = 10.0
 _MOST_OUTPUTS = 8
+
+# Work on more floats than this takes longer than going to another thread with it.
+_HEAVY_FLOATS = 4096
+
+_PART_FLOATS = 1 << 18
+
 _PATHS = {
     pb.INTERPOLATION_PATH_UNSPECIFIED: paths.lerp,
     pb.INTERPOLATION_PATH_LERP: paths.lerp,
@@ -48,22 +56,25 @@ class VaeHandlers:
     def encode(self, request: pb.EncodeRequest) -> Steps:
         """Posterior of each row, and draws from it."""
         model = self._catalogue().get(request.model, request.version)
+        x = rows.input_rows(request.input, model, "input")
+        if not (request.outputs or request.draws):
+            mu, log_var = yield from _run(model.encoder, x)
+            return model.forms.posterior(mu, log_var)
         outputs = _chosen(request.outputs, (pb.ENCODE_OUTPUT_MU, pb.ENCODE_OUTPUT_LOG_VAR))
-        x = rows.input_rows(request.input, model.info, "input")
         wants_draws = pb.ENCODE_OUTPUT_DRAWS in outputs
-        _check_draws(request, model.info, len(x), wants_draws)
+        _check_draws(request, model, len(x), wants_draws)
         reply = pb.EncodeResponse(
             version=model.info.version, latent_space_id=model.info.latent_space_id
         )
-        if wants_draws:
-            reply.seed = _seed(request)
-            eps = _posterior_noise(reply.seed, request.first_row, len(x), request.draws, model)
-        mu, log_var = yield from self._posterior(model, x)
+        mu, log_var = yield from _run(model.encoder, x)
         if pb.ENCODE_OUTPUT_MU in outputs:
             reply.mu.CopyFrom(to_tensor(mu))
         if pb.ENCODE_OUTPUT_LOG_VAR in outputs:
             reply.log_var.CopyFrom(to_tensor(log_var))
         if wants_draws:
+            reply.seed = _seed(request)
+            block = Block(reply.seed, request.first_row, len(x))
+            eps = yield from _posterior_noise(block, request.draws, model)
             drawn = reparameterise(mu[:, None], log_var[:, None], eps)
             reply.draws.CopyFrom(to_tensor(drawn))
         return reply
@@ -71,9 +82,8 @@ class VaeHandlers:
     def sample(self, request: pb.SampleRequest) -> Steps:
         """Draws from the prior, decoded."""
         model = self._catalogue().get(request.model, request.version)
-        outputs = _chosen(request.outputs, (pb.GENERATE_OUTPUT_X_HAT,))
-        rows.check_picture_dtype(request.x_hat_dtype, model.info)
-        rows.check_rows(request.n, model.info, "n")
+        rows.check_picture_dtype(request.x_hat_dtype, model)
+        rows.check_rows(request.n, model, "n")
         temperature = request.temperature if request.HasField("temperature") else 1.0
         if not 0.0 <= temperature <= _MAX_TEMPERATURE:
             raise InvalidArgument(
@@ -81,75 +91,94 @@ class VaeHandlers:
                 reason="INVALID_OPTION",
                 field="temperature",
             )
-        seed = _seed(request)
-        eps = standard_normal(
-            seed,
-            Stream.PRIOR,
-            first_row=rows.check_first_row(request.first_row),
-            rows=request.n,
-            size=math.prod(model.info.latent_shape),
-        )[:, 0]
-        z = (eps * np.float32(temperature)).reshape(-1, *model.info.latent_shape)
+        block = Block(_seed(request), rows.check_first_row(request.first_row), request.n)
+        draws = PriorDraws(block, temperature)
+        if not request.outputs:
+            (x_hat,) = yield from _run(model.decoder, draws)
+            return model.forms.sample(
+                rows.picture_rows(x_hat, request.x_hat_dtype, model), block.seed
+            )
+        outputs = _chosen(request.outputs, (pb.GENERATE_OUTPUT_X_HAT,))
         reply = pb.SampleResponse(
-            version=model.info.version, latent_space_id=model.info.latent_space_id, seed=seed
+            version=model.info.version, latent_space_id=model.info.latent_space_id, seed=block.seed
         )
+        if block.rows * model.latent_size > _HEAVY_FLOATS:
+            yield HEAVY
+        z = prior_latents([draws], model.latent_shape)
         if pb.GENERATE_OUTPUT_LATENTS in outputs:
             reply.latents.CopyFrom(to_tensor(z))
         if pb.GENERATE_OUTPUT_X_HAT in outputs:
-            x_hat = yield from _decoded(model, z)
-            reply.x_hat.CopyFrom(rows.picture_tensor(x_hat, request.x_hat_dtype, model.info))
+            (x_hat,) = yield from _run(model.decoder, z)
+            reply.x_hat.CopyFrom(to_tensor(rows.picture_rows(x_hat, request.x_hat_dtype, model)))
         return reply
+
+    def sample_parts(self, request: pb.SampleRequest) -> Iterator[pb.SampleRequest]:
+        """A SampleStream as Sample requests whose answers are about a megabyte each."""
+        model = self._catalogue().get(request.model, request.version)
+        rows.check_first_row(request.first_row + request.n)
+        # Named now, so that all parts are of one version and one seed.
+        part = pb.SampleRequest()
+        part.CopyFrom(request)
+        part.version, part.seed = model.info.version, _seed(request)
+        floats = math.prod(model.input_shape) + model.latent_size
+        most = max(1, min(model.max_rows, _PART_FLOATS // floats))
+        if not request.n:
+            yield part  # refused like any Sample without rows
+        for begin in range(0, request.n, most):
+            part.n = min(most, request.n - begin)
+            part.first_row = request.first_row + begin
+            yield part
 
     def decode(self, request: pb.DecodeRequest) -> Steps:
         """Mean of p(x|z)."""
         model = self._catalogue().get(request.model, request.version)
-        rows.check_picture_dtype(request.x_hat_dtype, model.info)
-        z = rows.latent_rows(request.latents, request.latent_space_id, model.info, "latents")
-        x_hat = yield from _decoded(model, z)
-        return pb.DecodeResponse(
-            version=model.info.version,
-            x_hat=rows.picture_tensor(x_hat, request.x_hat_dtype, model.info),
-        )
+        rows.check_picture_dtype(request.x_hat_dtype, model)
+        z = rows.latent_rows(request.latents, request.latent_space_id, model, "latents")
+        (x_hat,) = yield from _run(model.decoder, z)
+        return model.forms.decoded(rows.picture_rows(x_hat, request.x_hat_dtype, model))
 
     def reconstruct(self, request: pb.ReconstructRequest) -> Steps:
         """Encode and decode, through mu or through a draw."""
         model = self._catalogue().get(request.model, request.version)
-        rows.check_picture_dtype(request.x_hat_dtype, model.info)
-        x = rows.input_rows(request.input, model.info, "input")
+        rows.check_picture_dtype(request.x_hat_dtype, model)
+        x = rows.input_rows(request.input, model, "input")
         first_row = rows.check_first_row(request.first_row)
         reply = pb.ReconstructResponse(version=model.info.version)
+        mu, log_var = yield from _run(model.encoder, x)
+        z = mu
         if request.draw:
             reply.seed = _seed(request)
-            eps = _posterior_noise(reply.seed, first_row, len(x), 1, model)[:, 0]
-        mu, log_var = yield from self._posterior(model, x)
-        z = reparameterise(mu, log_var, eps) if request.draw else mu
-        x_hat = yield from _decoded(model, z)
-        nats = reconstruction_nats(x, x_hat, model.info)
+            block = Block(reply.seed, first_row, len(x))
+            eps = yield from _posterior_noise(block, 1, model)
+            z = reparameterise(mu, log_var, eps[:, 0])
+        (x_hat,) = yield from _run(model.decoder, z)
+        if x.size > _HEAVY_FLOATS:
+            yield HEAVY
+        nats = reconstruction_nats(model_values(x, model.levels), x_hat, model.info)
         self._metrics.reconstruction.observe(model.info.name, nats)
-        reply.x_hat.CopyFrom(rows.picture_tensor(x_hat, request.x_hat_dtype, model.info))
+        reply.x_hat.CopyFrom(to_tensor(rows.picture_rows(x_hat, request.x_hat_dtype, model)))
         return reply
 
     def interpolate(self, request: pb.InterpolateRequest) -> Steps:
         """Decoded path between each pair of rows."""
         model = self._catalogue().get(request.model, request.version)
         outputs = _chosen(request.outputs, (pb.GENERATE_OUTPUT_X_HAT,))
-        rows.check_picture_dtype(request.x_hat_dtype, model.info)
+        rows.check_picture_dtype(request.x_hat_dtype, model)
         if request.path not in _PATHS or request.space not in _SPACES:
             raise InvalidArgument("unknown path or space", reason="INVALID_OPTION", field="path")
-        if request.space == pb.INTERPOLATION_SPACE_LATENT:
-            space = request.latent_space_id
-            start = rows.latent_rows(request.start, space, model.info, "start")
-            end = rows.latent_rows(request.end, space, model.info, "end")
-        else:
-            start = rows.input_rows(request.start, model.info, "start")
-            end = rows.input_rows(request.end, model.info, "end")
-        _check_steps(len(start), len(end), request.steps, model.info)
-        if request.space != pb.INTERPOLATION_SPACE_LATENT:
+        of_latents = request.space == pb.INTERPOLATION_SPACE_LATENT
+        start, end = (
+            _end(tensor, field, request.latent_space_id if of_latents else None, model)
+            for tensor, field in ((request.start, "start"), (request.end, "end"))
+        )
+        _check_steps(len(start), len(end), request.steps, model)
+        if not of_latents:
             # Both ends in one run: a path has at least two steps, so they fit where it fits.
-            mu, _log_var = yield Run(model.encoder, np.concatenate([start, end]))
-            rows.check_outputs(mu)
+            mu, _log_var = yield from _run(model.encoder, np.concatenate([start, end]))
             start, end = mu[: len(start)], mu[len(start) :]
-        pairs, shape = len(start), tuple(model.info.latent_shape)
+        pairs, shape = len(start), model.latent_shape
+        if pairs * request.steps * model.latent_size > _HEAVY_FLOATS:
+            yield HEAVY
         path = _PATHS[request.path](
             start.reshape(pairs, -1), end.reshape(pairs, -1), request.steps
         ).reshape(-1, *shape)
@@ -159,39 +188,51 @@ class VaeHandlers:
         if pb.GENERATE_OUTPUT_LATENTS in outputs:
             reply.latents.CopyFrom(to_tensor(path.reshape(pairs, request.steps, *shape)))
         if pb.GENERATE_OUTPUT_X_HAT in outputs:
-            x_hat = yield from _decoded(model, path)
-            x_hat = x_hat.reshape(pairs, request.steps, *x_hat.shape[1:])
-            reply.x_hat.CopyFrom(rows.picture_tensor(x_hat, request.x_hat_dtype, model.info))
+            (x_hat,) = yield from _run(model.decoder, path)
+            pictures = rows.picture_rows(x_hat, request.x_hat_dtype, model)
+            reply.x_hat.CopyFrom(
+                to_tensor(pictures.reshape(pairs, request.steps, *x_hat.shape[1:]))
+            )
         return reply
 
-    def _posterior(self, model: Model, x: Floats) -> Generator[Run, Outputs, tuple[Floats, Floats]]:
-        mu, log_var = yield Run(model.encoder, x)
-        rows.check_outputs(mu, log_var)
-        self._metrics.kl.observe(model.info.name, kl_nats(mu, log_var))
-        return mu, log_var
+
+def _end(tensor: tensor_pb2.Tensor, field: str, space: str | None, model: Model) -> Floats:
+    """One end of a path: latents of a space, or inputs where that is None."""
+    if space is None:
+        given: arrays.Array = rows.input_rows(tensor, model, field)
+    else:
+        given = rows.latent_rows(tensor, space, model, field)
+    values = model_values(given, model.levels)
+    # Here and not by the batcher, which cannot know which end it was.
+    rows.check_values(values, field, unit_interval=model.unit_interval and space is None)
+    return values
 
 
-def _decoded(model: Model, z: Floats) -> Generator[Run, Outputs, Floats]:
-    (x_hat,) = yield Run(model.decoder, z)
-    rows.check_outputs(x_hat)
-    return x_hat
+def _run(graph: Batcher, given: Rows) -> Generator[Run | Heavy, Outputs, Outputs]:
+    """Rows through a graph."""
+    return (yield Run(graph, given))
 
 
 def _seed(request: pb.EncodeRequest | pb.SampleRequest | pb.ReconstructRequest) -> int:
     return request.seed if request.HasField("seed") else rows.choose_seed()
 
 
-def _posterior_noise(seed: int, first_row: int, count: int, draws: int, model: Model) -> Floats:
-    """Noise for draws, [count, draws, ...latent_shape].
-
-    Handlers make it before they yield, on their caller's own time: the batcher's thread serves all.
-    """
-    shape = tuple(model.info.latent_shape)
-    size = math.prod(shape)
+def _posterior_noise(
+    block: Block, draws: int, model: Model
+) -> Generator[Run | Heavy, Outputs, Floats]:
+    """Noise for draws, [rows, draws, ...latent_shape]."""
+    size = model.latent_size
+    if block.rows * draws * size > _HEAVY_FLOATS:
+        yield HEAVY
     eps = standard_normal(
-        seed, Stream.POSTERIOR, first_row=first_row, rows=count, size=size, draws=draws
+        block.seed,
+        Stream.POSTERIOR,
+        first_row=block.first_row,
+        rows=block.rows,
+        size=size,
+        draws=draws,
     )
-    return eps.reshape(count, draws, *shape)
+    return eps.reshape(block.rows, draws, *model.latent_shape)
 
 
 def _chosen(outputs: Collection[int], default: tuple[int, ...]) -> frozenset[int]:
@@ -205,9 +246,7 @@ def _chosen(outputs: Collection[int], default: tuple[int, ...]) -> frozenset[int
     return chosen
 
 
-def _check_draws(
-    request: pb.EncodeRequest, info: model_pb2.ModelInfo, count: int, wanted: bool
-) -> None:
+def _check_draws(request: pb.EncodeRequest, model: Model, count: int, wanted: bool) -> None:
     """Draws are work and reply of their own, so they have a limit of their own."""
     rows.check_first_row(request.first_row)
     if wanted != bool(request.draws):
@@ -216,15 +255,15 @@ def _check_draws(
             reason="INVALID_OPTION",
             field="draws",
         )
-    if count * request.draws > info.limits.max_draws:
+    if count * request.draws > model.info.limits.max_draws:
         raise TooManyRows(
             f"{count} rows of {request.draws} draws; this model makes at most "
-            f"{info.limits.max_draws} draws a request",
+            f"{model.info.limits.max_draws} draws a request",
             field="draws",
         )
 
 
-def _check_steps(first: int, last: int, steps: int, info: model_pb2.ModelInfo) -> None:
+def _check_steps(first: int, last: int, steps: int, model: Model) -> None:
     if first != last:
         raise InvalidArgument(
             f"start has {first} rows, end has {last}; pair them row for row",
@@ -235,8 +274,8 @@ def _check_steps(first: int, last: int, steps: int, info: model_pb2.ModelInfo) -
         raise InvalidArgument(
             "a path has at least 2 steps, its ends", reason="INVALID_OPTION", field="steps"
         )
-    if first * steps > info.limits.max_rows:
+    if first * steps > model.max_rows:
         raise TooManyRows(
-            f"{first} paths of {steps} steps; this model takes at most {info.limits.max_rows} rows",
+            f"{first} paths of {steps} steps; this model takes at most {model.max_rows} rows",
             field="steps",
         )

@@ -5,7 +5,6 @@ expect.
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -60,24 +59,15 @@ def from_tensor(tensor: tensor_pb2.Tensor) -> Array:
         TensorError: unknown dtype, negative or too many dimensions, or a byte count other than the
             shape asks for.
     """
-    dtype = _DTYPES.get(tensor.dtype)
-    if dtype is None:
-        raise TensorError(f"dtype {tensor.dtype} is unknown; use FLOAT32 or UINT8")
     if len(tensor.shape) > _MOST_DIMENSIONS:
         raise TensorError(f"shape has {len(tensor.shape)} dimensions")
     shape = tuple(tensor.shape)
     if any(size < 0 for size in shape):
         raise TensorError(f"shape {list(shape)} has a negative dimension")
-    expected = math.prod(shape) * dtype.itemsize
-    data = tensor.data  # each access makes a new copy
-    if len(data) != expected:
-        raise TensorError(
-            f"shape {list(shape)} of {dtype.name} takes {expected} bytes, got {len(data)}"
-        )
-    return np.frombuffer(data, dtype).reshape(shape)
+    return _elements(tensor, shape)
 
 
-def rows_from_tensor(tensor: tensor_pb2.Tensor, row_shape: Sequence[int]) -> Array:
+def rows_from_tensor(tensor: tensor_pb2.Tensor, row_shape: tuple[int, ...]) -> Array:
     """Read a message that must hold rows of a known shape.
 
     Args:
@@ -90,14 +80,28 @@ def rows_from_tensor(tensor: tensor_pb2.Tensor, row_shape: Sequence[int]) -> Arr
     Raises:
         TensorError: as `from_tensor`, or another row shape, or no rows.
     """
-    wanted = list(row_shape)
+    sizes = tensor.shape
     # The count first: a message may hold millions of dimensions.
-    if len(tensor.shape) != len(wanted) + 1 or list(tensor.shape[1:]) != wanted:
-        got = [*tensor.shape[:_MOST_DIMENSIONS], *["..."][: len(tensor.shape) > _MOST_DIMENSIONS]]
+    shape = tuple(sizes) if len(sizes) == len(row_shape) + 1 else ()
+    if shape[1:] != row_shape or not shape:
+        got = [*sizes[:_MOST_DIMENSIONS], *["..."][: len(sizes) > _MOST_DIMENSIONS]]
         raise TensorError(
             f"shape [{', '.join(map(str, got))}] does not fit; "
-            f"this model takes [rows, {', '.join(map(str, wanted))}]"
+            f"this model takes [rows, {', '.join(map(str, row_shape))}]"
         )
-    if tensor.shape[0] == 0:
+    if shape[0] <= 0:
         raise TensorError("there are no rows; send at least one")
-    return from_tensor(tensor)
+    return _elements(tensor, shape)
+
+
+def _elements(tensor: tensor_pb2.Tensor, shape: tuple[int, ...]) -> Array:
+    dtype = _DTYPES.get(tensor.dtype)
+    if dtype is None:
+        raise TensorError(f"dtype {tensor.dtype} is unknown; use FLOAT32 or UINT8")
+    expected = math.prod(shape) * dtype.itemsize
+    data = tensor.data  # each access makes a new copy
+    if len(data) != expected:
+        raise TensorError(
+            f"shape {list(shape)} of {dtype.name} takes {expected} bytes, got {len(data)}"
+        )
+    return np.ndarray(shape, dtype, data)

@@ -16,7 +16,9 @@ them: library logarithms, sines and cosines differ in their last bits between pr
 replicas must not.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +28,7 @@ FIRST_ROW_LIMIT = 1 << 40
 
 Floats = npt.NDArray[np.float32]
 _Doubles = npt.NDArray[np.float64]
+_Bits = npt.NDArray[np.uint64]
 
 # AS 241, PPND16: numerator and denominator of each of the three rational approximations, highest
 # power first.
@@ -76,6 +79,47 @@ class Stream(IntEnum):
     POSTERIOR = 1
 
 
+class Block(NamedTuple):
+    """Consecutive rows of one seed.
+
+    Attributes:
+        seed: 0 .. 2^64 - 1.
+        first_row: number of the first row, below FIRST_ROW_LIMIT.
+        rows: how many rows.
+    """
+
+    seed: int
+    first_row: int
+    rows: int
+
+
+def standard_normal_blocks(blocks: Sequence[Block], stream: Stream, *, size: int) -> Floats:
+    """Draw eps once for the rows of many seeds: the same bits as one by one, at less cost.
+
+    Args:
+        blocks: seeds and rows.
+        stream: what the draws are for.
+        size: elements a row.
+
+    Returns:
+        float32 [rows of all blocks, size], |eps| < 8.2.
+    """
+    width = -(-size // 4)
+    generator = np.random.Philox(key=0)
+    # Setting the state of one generator costs a third of making another.
+    state = generator.state
+    bits = np.empty((sum(block.rows for block in blocks), 4 * width), np.uint64)
+    begin = 0
+    for seed, first_row, rows in blocks:
+        state["state"]["key"] = np.array([seed, stream], np.uint64)
+        state["state"]["counter"] = np.array([first_row * width, 0, 0, 0], np.uint64)
+        generator.state = state
+        raw = generator.random_raw(rows * 4 * width)
+        bits[begin : begin + rows] = raw.reshape(rows, -1)
+        begin += rows
+    return _normal(bits[:, :size])
+
+
 def standard_normal(
     seed: int, stream: Stream, *, first_row: int, rows: int, size: int, draws: int = 1
 ) -> Floats:
@@ -99,9 +143,7 @@ def standard_normal(
         counter = np.array([first_row * blocks, draw, 0, 0], np.uint64)
         generator = np.random.Philox(key=key, counter=counter)
         bits[draw] = generator.random_raw(rows * 4 * blocks).reshape(rows, -1)
-    top = bits.transpose(1, 0, 2)[..., :size] >> np.uint64(12)
-    uniform = (top.astype(np.float64) + 0.5) * 2.0**-52
-    return _inverse_normal_cdf(uniform.ravel()).astype(np.float32).reshape(uniform.shape)
+    return _normal(bits.transpose(1, 0, 2)[..., :size])
 
 
 def reparameterise(mu: Floats, log_var: Floats, eps: Floats) -> Floats:
@@ -116,6 +158,12 @@ def reparameterise(mu: Floats, log_var: Floats, eps: Floats) -> Floats:
     """
     std: Floats = np.exp(log_var * np.float32(0.5))
     return mu + std * eps
+
+
+def _normal(bits: _Bits) -> Floats:
+    """Steps 2 and 3 of the module's recipe."""
+    uniform = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+    return _inverse_normal_cdf(uniform.ravel()).astype(np.float32).reshape(uniform.shape)
 
 
 def _ratio(coefficients: _Doubles, x: _Doubles) -> _Doubles:

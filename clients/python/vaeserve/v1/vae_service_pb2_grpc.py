@@ -60,6 +60,21 @@ class VaeServiceStub(object):
                 request_serializer=vaeserve_dot_v1_dot_vae__service__pb2.InterpolateRequest.SerializeToString,
                 response_deserializer=vaeserve_dot_v1_dot_vae__service__pb2.InterpolateResponse.FromString,
                 _registered_method=True)
+        self.EncodeStream = channel.stream_stream(
+                '/vaeserve.v1.VaeService/EncodeStream',
+                request_serializer=vaeserve_dot_v1_dot_vae__service__pb2.EncodeRequest.SerializeToString,
+                response_deserializer=vaeserve_dot_v1_dot_vae__service__pb2.EncodeResponse.FromString,
+                _registered_method=True)
+        self.DecodeStream = channel.stream_stream(
+                '/vaeserve.v1.VaeService/DecodeStream',
+                request_serializer=vaeserve_dot_v1_dot_vae__service__pb2.DecodeRequest.SerializeToString,
+                response_deserializer=vaeserve_dot_v1_dot_vae__service__pb2.DecodeResponse.FromString,
+                _registered_method=True)
+        self.SampleStream = channel.unary_stream(
+                '/vaeserve.v1.VaeService/SampleStream',
+                request_serializer=vaeserve_dot_v1_dot_vae__service__pb2.SampleRequest.SerializeToString,
+                response_deserializer=vaeserve_dot_v1_dot_vae__service__pb2.SampleResponse.FromString,
+                _registered_method=True)
 
 
 class VaeServiceServicer(object):
@@ -101,6 +116,39 @@ class VaeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EncodeStream(self, request_iterator, context):
+        """The streaming forms below take and give the messages of their unary forms, on purpose: a caller changes one
+        word. Answers come in the order of the requests; rows are batched together with everybody else's. A few
+        requests may be unanswered at a time: a caller that does not read its answers is not read either. The first
+        request that fails ends the stream with its status, once all requests before it are answered.
+
+        Encode, message by message.
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecodeStream(self, request_iterator, context):
+        """Decode, message by message.
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SampleStream(self, request, context):
+        """Sample, with n beyond Limits.max_rows if wanted: the rows come in parts of about a megabyte, which joined are
+        what one Sample of n rows would be.
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VaeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +176,21 @@ def add_VaeServiceServicer_to_server(servicer, server):
                     servicer.Interpolate,
                     request_deserializer=vaeserve_dot_v1_dot_vae__service__pb2.InterpolateRequest.FromString,
                     response_serializer=vaeserve_dot_v1_dot_vae__service__pb2.InterpolateResponse.SerializeToString,
+            ),
+            'EncodeStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.EncodeStream,
+                    request_deserializer=vaeserve_dot_v1_dot_vae__service__pb2.EncodeRequest.FromString,
+                    response_serializer=vaeserve_dot_v1_dot_vae__service__pb2.EncodeResponse.SerializeToString,
+            ),
+            'DecodeStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.DecodeStream,
+                    request_deserializer=vaeserve_dot_v1_dot_vae__service__pb2.DecodeRequest.FromString,
+                    response_serializer=vaeserve_dot_v1_dot_vae__service__pb2.DecodeResponse.SerializeToString,
+            ),
+            'SampleStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.SampleStream,
+                    request_deserializer=vaeserve_dot_v1_dot_vae__service__pb2.SampleRequest.FromString,
+                    response_serializer=vaeserve_dot_v1_dot_vae__service__pb2.SampleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +329,87 @@ class VaeService(object):
             '/vaeserve.v1.VaeService/Interpolate',
             vaeserve_dot_v1_dot_vae__service__pb2.InterpolateRequest.SerializeToString,
             vaeserve_dot_v1_dot_vae__service__pb2.InterpolateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EncodeStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/vaeserve.v1.VaeService/EncodeStream',
+            vaeserve_dot_v1_dot_vae__service__pb2.EncodeRequest.SerializeToString,
+            vaeserve_dot_v1_dot_vae__service__pb2.EncodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecodeStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/vaeserve.v1.VaeService/DecodeStream',
+            vaeserve_dot_v1_dot_vae__service__pb2.DecodeRequest.SerializeToString,
+            vaeserve_dot_v1_dot_vae__service__pb2.DecodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SampleStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/vaeserve.v1.VaeService/SampleStream',
+            vaeserve_dot_v1_dot_vae__service__pb2.SampleRequest.SerializeToString,
+            vaeserve_dot_v1_dot_vae__service__pb2.SampleResponse.FromString,
             options,
             channel_credentials,
             insecure,

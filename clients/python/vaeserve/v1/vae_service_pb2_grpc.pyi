@@ -49,6 +49,27 @@ class VaeServiceStub:
     """Encode and decode in one call: from mu, or from a reparameterised draw."""
     Interpolate: _grpc.UnaryUnaryMultiCallable[_vae_service_pb2.InterpolateRequest, _vae_service_pb2.InterpolateResponse]
     """Decoded path in latent space between each pair of rows."""
+    EncodeStream: _grpc.StreamStreamMultiCallable[_vae_service_pb2.EncodeRequest, _vae_service_pb2.EncodeResponse]
+    """The streaming forms below take and give the messages of their unary forms, on purpose: a caller changes one
+    word. Answers come in the order of the requests; rows are batched together with everybody else's. A few
+    requests may be unanswered at a time: a caller that does not read its answers is not read either. The first
+    request that fails ends the stream with its status, once all requests before it are answered.
+
+    Encode, message by message.
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
+    DecodeStream: _grpc.StreamStreamMultiCallable[_vae_service_pb2.DecodeRequest, _vae_service_pb2.DecodeResponse]
+    """Decode, message by message.
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
+    SampleStream: _grpc.UnaryStreamMultiCallable[_vae_service_pb2.SampleRequest, _vae_service_pb2.SampleResponse]
+    """Sample, with n beyond Limits.max_rows if wanted: the rows come in parts of about a megabyte, which joined are
+    what one Sample of n rows would be.
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
 
 @_typing.type_check_only
 class VaeServiceAsyncStub(VaeServiceStub):
@@ -65,6 +86,27 @@ class VaeServiceAsyncStub(VaeServiceStub):
     """Encode and decode in one call: from mu, or from a reparameterised draw."""
     Interpolate: _aio.UnaryUnaryMultiCallable[_vae_service_pb2.InterpolateRequest, _vae_service_pb2.InterpolateResponse]  # type: ignore[assignment]
     """Decoded path in latent space between each pair of rows."""
+    EncodeStream: _aio.StreamStreamMultiCallable[_vae_service_pb2.EncodeRequest, _vae_service_pb2.EncodeResponse]  # type: ignore[assignment]
+    """The streaming forms below take and give the messages of their unary forms, on purpose: a caller changes one
+    word. Answers come in the order of the requests; rows are batched together with everybody else's. A few
+    requests may be unanswered at a time: a caller that does not read its answers is not read either. The first
+    request that fails ends the stream with its status, once all requests before it are answered.
+
+    Encode, message by message.
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
+    DecodeStream: _aio.StreamStreamMultiCallable[_vae_service_pb2.DecodeRequest, _vae_service_pb2.DecodeResponse]  # type: ignore[assignment]
+    """Decode, message by message.
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
+    SampleStream: _aio.UnaryStreamMultiCallable[_vae_service_pb2.SampleRequest, _vae_service_pb2.SampleResponse]  # type: ignore[assignment]
+    """Sample, with n beyond Limits.max_rows if wanted: the rows come in parts of about a megabyte, which joined are
+    what one Sample of n rows would be.
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
 
 class VaeServiceServicer(metaclass=_abc_1.ABCMeta):
     """The VAE's operations. All are pure: the same request gives the same answer, so all are safe to retry."""
@@ -108,5 +150,44 @@ class VaeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_vae_service_pb2.InterpolateResponse, _abc.Awaitable[_vae_service_pb2.InterpolateResponse]]:
         """Decoded path in latent space between each pair of rows."""
+
+    @_abc_1.abstractmethod
+    def EncodeStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_vae_service_pb2.EncodeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_vae_service_pb2.EncodeResponse], _abc.AsyncIterator[_vae_service_pb2.EncodeResponse]]:
+        """The streaming forms below take and give the messages of their unary forms, on purpose: a caller changes one
+        word. Answers come in the order of the requests; rows are batched together with everybody else's. A few
+        requests may be unanswered at a time: a caller that does not read its answers is not read either. The first
+        request that fails ends the stream with its status, once all requests before it are answered.
+
+        Encode, message by message.
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
+
+    @_abc_1.abstractmethod
+    def DecodeStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_vae_service_pb2.DecodeRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_vae_service_pb2.DecodeResponse], _abc.AsyncIterator[_vae_service_pb2.DecodeResponse]]:
+        """Decode, message by message.
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
+
+    @_abc_1.abstractmethod
+    def SampleStream(
+        self,
+        request: _vae_service_pb2.SampleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_vae_service_pb2.SampleResponse], _abc.AsyncIterator[_vae_service_pb2.SampleResponse]]:
+        """Sample, with n beyond Limits.max_rows if wanted: the rows come in parts of about a megabyte, which joined are
+        what one Sample of n rows would be.
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
 
 def add_VaeServiceServicer_to_server(servicer: VaeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,265 @@
+"""The life of one call on the lane: unary, or a stream."""
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import grpc
+
+from vaeserve_server import core_queue as core
+from vaeserve_server.call import Answer, Call
+from vaeserve_server.core_queue import Event, Trailers
+from vaeserve_server.methods import Method, serialised
+from vaeserve_server.metrics import RpcMetrics
+from vaeserve_server.status import status_of
+from vaeserve_server.stream import Slot, Window
+from vaeserve_server.timing import asked_for_timing, timing_trailer
+
+# Parsing a message of more bytes takes longer than giving it to another thread.
+_LARGE_BYTES = 256 * 1024
+
+# A deadline so far away is none.
+_YEAR_S = 365 * 86400.0
+
+_POLL_S = 0.005
+
+Defer = Callable[[Callable[[], None]], object]
+
+
+class Carrier:
+    """What all calls of a lane share; its thread alone changes it.
+
+    Attributes:
+        defer: runs a step on another thread.
+        in_flight: calls begun and not over.
+    """
+
+    def __init__(self, defer: Defer) -> None:
+        """Make it idle."""
+        self.defer = defer
+        self.in_flight = 0
+        self._unanswered: list[UnaryCall] = []
+
+    def begun(self) -> None:
+        """A call has come in."""
+        self.in_flight += 1
+
+    def over(self, _: Event = None) -> None:
+        """A call needs the queue no longer."""
+        self.in_flight -= 1
+
+    def left_open(self, call: "UnaryCall") -> None:
+        """A call has not been answered at once."""
+        self._unanswered.append(call)
+
+    def watch_unanswered(self) -> None:
+        """At the end of a turn: have us told if callers leave that are still unanswered.
+
+        Asking costs about as much as parsing the request; most calls are answered in the turn in
+        which they came, and are spared it.
+        """
+        for call in self._unanswered:
+            call.watch()
+        self._unanswered.clear()
+
+    def wait_until_idle(self, timeout_s: float) -> bool:
+        """Wait until no call needs the queue; False if the time ran out."""
+        end = time.monotonic() + timeout_s
+        while self.in_flight:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+
+class _LaneCall(Call):
+    """What unary calls and streams have in common."""
+
+    __slots__ = ("_began", "_carrier", "_core", "_method", "_metrics")
+
+    def __init__(self, carrier: Carrier, method: Method, metrics: RpcMetrics, event: Event) -> None:
+        now = time.monotonic()
+        remaining = core.deadline_of(event) - time.time()
+        self.deadline = now + remaining if remaining < _YEAR_S else None
+        self.cancelled = False
+        self.timings = [] if asked_for_timing(event.invocation_metadata) else None
+        self.defer = carrier.defer
+        self._carrier = carrier
+        self._method = method
+        self._metrics = metrics
+        self._core: Any = event.call
+        self._began = now
+        carrier.begun()
+
+    def _failed(self, error: Exception) -> tuple[int, str, Trailers]:
+        """Count an error; its code, message and trailers for the wire."""
+        if isinstance(error, _NoMessage):
+            self._metrics.failed(grpc.StatusCode.UNIMPLEMENTED, time.monotonic() - self._began)
+            return grpc.StatusCode.UNIMPLEMENTED.value[0], str(error), ()
+        status = status_of(error, self._method.path)
+        self._metrics.failed(status.code, time.monotonic() - self._began)
+        return status.code.value[0], status.details, status.trailing_metadata
+
+
+class _NoMessage(Exception):
+    """A caller ended its side of a call without the message that the method takes."""
+
+
+class UnaryCall(_LaneCall):
+    """One message, one answer."""
+
+    __slots__ = ("_answered", "_watching")
+
+    def begin(self) -> None:
+        """Ask for the message."""
+        self._answered = False
+        self._watching = threading.Lock()
+        core.receive_message(self._core, self._received)
+
+    def watch(self) -> None:
+        """Have `cancelled` set when the caller goes away."""
+        # Who gets the lock, this or the answer, asks C-core for the end of the call; once only.
+        if not self._answered and self._watching.acquire(blocking=False):
+            core.watch(self._core, self._closed)
+
+    def _received(self, event: Event) -> None:
+        data = core.message_of(event)
+        if data is None:
+            self._reply(_NoMessage(f"{self._method.path} takes exactly one message"))
+            return
+        self._metrics.received()
+        if len(data) > _LARGE_BYTES:
+            self._carrier.defer(lambda: self._method.answer(data, self, self._reply))
+        else:
+            self._method.answer(data, self, self._reply)
+        if not self._answered:
+            self._carrier.left_open(self)
+
+    def _closed(self, event: Event) -> None:
+        if core.was_cancelled(event):
+            self.cancelled = True
+
+    def _reply(self, outcome: Answer | Exception) -> None:
+        """Send the answer, from whichever thread has it."""
+        over = self._carrier.over
+        if isinstance(outcome, Exception):
+            code, details, trailers = self._failed(outcome)
+            watched = self._claim()
+            core.end(self._core, code, details, trailers, over, first=True, watched=watched)
+            return
+        data = serialised(outcome)
+        self._metrics.succeeded(time.monotonic() - self._began)
+        core.reply(self._core, data, timing_trailer(self), over, watched=self._claim())
+
+    def _claim(self) -> bool:
+        """Whether the end of the call is watched already; if not, it is ours to watch."""
+        self._answered = True
+        return not self._watching.acquire(blocking=False)
+
+
+class StreamCall(_LaneCall):
+    """Many messages, each answered in turn.
+
+    Requests are taken on by the lane's thread alone; answers come from any thread.
+    """
+
+    __slots__ = ("_first", "_lock", "_over", "_reading", "_sending", "_window")
+
+    def begin(self) -> None:
+        """Ask for the end and for the first message."""
+        self._first = True
+        self._over = False
+        self._reading = False
+        self._sending = False
+        self._lock = threading.Lock()
+        self._window = Window()
+        core.watch(self._core, self._closed)
+        self._pull()
+
+    def _pull(self) -> None:
+        """Take on requests while there is room, then ask for another message."""
+        while True:
+            with self._lock:
+                if self._over:
+                    return
+                try:
+                    taken = self._window.next_request()
+                except Exception as error:  # noqa: BLE001  it ends the stream, in its turn
+                    self._end_with(error)
+                    return
+                if taken is None:
+                    if self._window.wants_message and not self._reading:
+                        self._reading = True
+                        core.receive_message(self._core, self._received)
+                    self._send()
+                    return
+            request, slot = taken
+            self._method.answer_request(request, self, partial(self._fill, slot))
+
+    def _received(self, event: Event) -> None:
+        data = core.message_of(event)
+        with self._lock:
+            self._reading = False
+            if data is None:
+                self._window.half_closed = True
+                self._send()
+                return
+            self._metrics.received()
+            try:
+                self._window.message(self._method.requests(data), len(data))
+            except Exception as error:  # noqa: BLE001
+                self._end_with(error)
+                return
+        self._pull()
+
+    def _fill(self, slot: Slot, outcome: Answer | Exception) -> None:
+        with self._lock:
+            slot.outcome = outcome
+            self._send()
+
+    def _end_with(self, error: Exception) -> None:
+        """Let the stream end with an error, once all before it is answered."""
+        self._window.place().outcome = error
+        self._window.half_closed = True
+        self._send()
+
+    def _send(self) -> None:
+        """Send the next answer if it is its turn, or end; the lock is held."""
+        if self._sending or self._over:
+            return
+        outcome = self._window.take()
+        if outcome is None:
+            if self._window.done:
+                self._metrics.succeeded(time.monotonic() - self._began)
+                self._end(0, "", timing_trailer(self))
+            return
+        if isinstance(outcome, Exception):
+            self._end(*self._failed(outcome))
+            return
+        self._sending = True
+        self._metrics.sent()
+        core.send_message(self._core, serialised(outcome), self._sent, first=self._first)
+        self._first = False
+
+    def _sent(self, _: Event) -> None:
+        with self._lock:
+            self._sending = False
+        self._pull()
+
+    def _end(self, code: int, details: str, trailers: Trailers) -> None:
+        self._over = True
+        core.end(self._core, code, details, trailers, _nothing, first=self._first, watched=True)
+
+    def _closed(self, event: Event) -> None:
+        with self._lock:
+            self.cancelled = True
+            if not self._over:
+                self._over = True
+                self._metrics.failed(grpc.StatusCode.CANCELLED, time.monotonic() - self._began)
+        self._carrier.over()
+
+
+def _nothing(_: Event) -> None:
+    """An event that nobody waits for."""

@@ -1,0 +1,90 @@
+"""The answers of one stream in order, whichever of them is ready first; knows no transport."""
+
+from collections import deque
+from collections.abc import Iterator
+
+from google.protobuf.message import Message
+
+from vaeserve_server.call import Answer
+
+WINDOW = 16
+"""Requests of one stream that may be unanswered; more are not read."""
+
+_MOST_BYTES = 4 << 20
+"""Once the unanswered requests hold this much, no more is read either."""
+
+Outcome = Answer | Exception
+
+
+class Slot:
+    """Place of one answer."""
+
+    __slots__ = ("outcome", "size")
+
+    def __init__(self, size: int) -> None:
+        self.outcome: Outcome | None = None
+        self.size = size
+
+
+class Window:
+    """The unanswered requests of one stream; its user guards it."""
+
+    def __init__(self) -> None:
+        """Make it empty and open."""
+        self.half_closed = False
+        self._slots: deque[Slot] = deque()
+        self._held = 0
+        self._requests: Iterator[Message] | None = None
+        self._request_size = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another request may be taken on."""
+        return len(self._slots) < WINDOW and self._held < _MOST_BYTES
+
+    @property
+    def wants_message(self) -> bool:
+        """Whether the next message should be read."""
+        return self.has_room and self._requests is None and not self.half_closed
+
+    @property
+    def done(self) -> bool:
+        """Whether everything was answered and nothing more will come."""
+        return self.half_closed and self._requests is None and not self._slots
+
+    def message(self, requests: Iterator[Message], size: int) -> None:
+        """Take on a message: the requests it stands for, and its size in bytes."""
+        self._requests, self._request_size = requests, size
+
+    def next_request(self) -> tuple[Message, Slot] | None:
+        """The next request to be answered, and the place of its answer; None if there is none now.
+
+        Raises:
+            Exception: whatever making the request raises; it ends the message.
+        """
+        if self._requests is None or not self.has_room:
+            return None
+        try:
+            request = next(self._requests, None)
+        except Exception:
+            self._requests = None
+            raise
+        if request is None:
+            self._requests = None
+            return None
+        return request, self.place()
+
+    def place(self) -> Slot:
+        """A place behind all others."""
+        slot = Slot(self._request_size)
+        self._held += slot.size
+        self._slots.append(slot)
+        return slot
+
+    def take(self) -> Outcome | None:
+        """The first answer in line, if it is there."""
+        if not self._slots or self._slots[0].outcome is None:
+            return None
+        slot = self._slots.popleft()
+        self._held -= slot.size
+        return slot.outcome
