@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help install demo test lint fmt proto proto-check wheel clean
+.PHONY: help install demo test lint fmt proto proto-check perf-analyzer wheel clean
 .DEFAULT_GOAL := help
 
 help: ## Show the targets
@@ -39,6 +39,17 @@ proto: $(STAMP) ## Regenerate the wire code
 proto-check: $(STAMP)
 	$(BIN)/buf lint proto
 	$(BIN)/python proto/generate.py --check
+
+PERF_ANALYZER := $(VENV)/perf_analyzer
+perf-analyzer: $(STAMP) ## Fetch NVIDIA's perf_analyzer (Debian, Ubuntu); `make test` then uses it
+	mkdir -p $(PERF_ANALYZER)/parts
+	$(BIN)/python -m pip download --quiet --no-deps -d $(PERF_ANALYZER)/parts tritonclient==2.50.0 nvidia-cuda-runtime-cu12
+	cd $(PERF_ANALYZER)/parts && apt-get download libb64-0d
+	for wheel in $(PERF_ANALYZER)/parts/*.whl; do $(BIN)/python -m zipfile -e $$wheel $(PERF_ANALYZER)/parts; done
+	dpkg-deb -x $(PERF_ANALYZER)/parts/*.deb $(PERF_ANALYZER)/parts
+	find $(PERF_ANALYZER)/parts -name 'libb64.so*' -o -name 'libcudart.so*' -o -name perf_analyzer | xargs cp -t $(PERF_ANALYZER)
+	chmod +x $(PERF_ANALYZER)/perf_analyzer
+	rm -r $(PERF_ANALYZER)/parts
 
 wheel: $(STAMP) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel

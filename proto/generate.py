@@ -1,8 +1,9 @@
 """Regenerate the Python wire code from the .proto files; --check only compares.
 
-The messages of every file go to clients/python/vaeserve/v1, gRPC stubs only for
-``*_service.proto``. The package of each proto equals its path, so the generated absolute imports
-are right as they stand.
+Messages of every file, gRPC stubs only for ``*_service.proto``. A file is generated under the
+virtual path at which it shall be imported, so the generated absolute imports are right as they
+stand: vaeserve/v1 is where it lies; the Open Inference Protocol, whose package `inference` would
+take a top-level name that is not ours, goes to vaeserve/inference.
 """
 
 import argparse
@@ -16,16 +17,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 OUT = ROOT.parent / "clients" / "python"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
+SEARCH_PATHS = {
+    ROOT / "vaeserve": str(ROOT),
+    ROOT / "inference": f"vaeserve/inference={ROOT / 'inference'}",
+}
+"""protoc's -I for the files of a folder; VIRTUAL=DISK gives them another import path."""
 
 
-def protoc(out: Path, protos: list[Path], *plugins: str) -> None:
-    """Run protoc once, writing under ``out``."""
+def protoc(out: Path, path: str, protos: list[Path], *plugins: str) -> None:
+    """Run protoc once on files of one virtual path, writing under ``out``."""
     subprocess.run(
         [
             sys.executable,
             "-m",
             "grpc_tools.protoc",
-            f"-I{ROOT}",
+            f"-I{path}",
             f"--plugin=protoc-gen-mypy={SCRIPTS / 'protoc-gen-mypy'}",
             f"--plugin=protoc-gen-mypy_grpc={SCRIPTS / 'protoc-gen-mypy_grpc'}",
             *(f"--{name}={'quiet:' if name.startswith('mypy') else ''}{out}" for name in plugins),
@@ -37,8 +43,10 @@ def protoc(out: Path, protos: list[Path], *plugins: str) -> None:
 
 def generate(out: Path) -> None:
     """Write messages for every file and stubs for the services."""
-    protoc(out, sorted(ROOT.rglob("*.proto")), "python_out", "mypy_out")
-    protoc(out, sorted(ROOT.rglob("*_service.proto")), "grpc_python_out", "mypy_grpc_out")
+    for folder, path in SEARCH_PATHS.items():
+        services = sorted(folder.rglob("*_service.proto"))
+        protoc(out, path, sorted(folder.rglob("*.proto")), "python_out", "mypy_out")
+        protoc(out, path, services, "grpc_python_out", "mypy_grpc_out")
 
 
 def stale_files() -> list[str]:

@@ -9,10 +9,14 @@ from vaeserve_server.config import ServerConfig, split_address
 from vaeserve_server.errors import StartupError, Unavailable
 from vaeserve_server.health import Health
 from vaeserve_server.loading import load_catalogue
-from vaeserve_server.methods import MODEL_SERVICE, VAE_SERVICE, method_table
+from vaeserve_server.methods import MODEL_SERVICE, VAE_SERVICE, Method, method_table, oip_methods
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.models import Catalogue
+from vaeserve_server.oip import OIP_SERVICE, InferHandlers
+from vaeserve_server.oip_catalogue import OipCatalogueHandlers
+from vaeserve_server.oip_models import OipModels
 from vaeserve_server.onnx_engine import choose_device
+from vaeserve_server.shared_memory import Regions
 from vaeserve_server.transport import Transport
 from vaeserve_server.turn import Turn
 from vaeserve_server.vae import VaeHandlers
@@ -35,7 +39,7 @@ class App:
         self._draining = False
         self._metrics = Metrics()
         vae = VaeHandlers(self._served, self._metrics)
-        methods = method_table(vae, ModelHandlers(self._served))
+        methods = method_table(vae, ModelHandlers(self._served)) + self._oip_methods()
         self._turn = Turn()
         self._transport = Transport(
             methods,
@@ -45,7 +49,9 @@ class App:
             on_death=lambda: self._health.not_ready(),  # noqa: PLW0108  made after this
         )
         self._health = Health(self._transport.server)
-        self._transport.add_reflection((VAE_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health"))
+        self._transport.add_reflection(
+            (VAE_SERVICE, MODEL_SERVICE, OIP_SERVICE, "grpc.health.v1.Health")
+        )
         self._endpoint: HTTPServer | None = None
         self.port = 0
         self.metrics_port = 0
@@ -104,6 +110,21 @@ class App:
         if self._endpoint is not None:
             self._endpoint.shutdown()
             self._endpoint.server_close()
+
+    def _oip_methods(self) -> list[Method]:
+        models = OipModels()
+        regions = Regions(enabled=self._config.system_shared_memory)
+        return oip_methods(
+            InferHandlers(self._served, models, regions, self._metrics),
+            OipCatalogueHandlers(
+                self._served,
+                models,
+                regions,
+                self._metrics.statistics,
+                # The health service is made after this.
+                lambda model: self._health.is_ready(model),  # noqa: PLW0108
+            ),
+        )
 
     def _listen(self) -> None:
         # gRPC's port last: it is held until its server has been started and stopped.

@@ -62,6 +62,11 @@ _KILLED_AT_ONCE = 1
     default=20.0,
     help="Seconds that calls in flight get to finish.",
 )
+@click.option(
+    "--system-shared-memory",
+    is_flag=True,
+    help="Let callers name this host's shared memory; trusted callers only.",
+)
 def serve(**options: Any) -> None:
     """Serve every model of REPOSITORY over gRPC.
 

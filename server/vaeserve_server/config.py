@@ -32,6 +32,8 @@ class ServerConfig:
             once.
         drain_delay_s: seconds that SIGTERM leaves between "not ready" and refusing new calls.
         grace_s: seconds that calls in flight get to finish.
+        system_shared_memory: whether callers may have any POSIX shared memory object of this host
+            read and written, by its key.
     """
 
     repository: Path
@@ -46,6 +48,7 @@ class ServerConfig:
     max_delay_ms: float = 0.0
     drain_delay_s: float = 5.0
     grace_s: float = 20.0
+    system_shared_memory: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""

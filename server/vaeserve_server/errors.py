@@ -63,6 +63,13 @@ class LatentSpaceMismatch(CallerError):
         super().__init__(message, reason="LATENT_SPACE_MISMATCH")
 
 
+class Unsupported(CallerError):
+    """UNIMPLEMENTED: the server was started without it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason="NOT_ENABLED")
+
+
 class Cancelled(CallerError):
     """CANCELLED: the caller went away."""
 

@@ -6,10 +6,13 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
+from vaeserve.inference import grpc_service_pb2 as oip_pb
 from vaeserve.v1 import model_service_pb2, vae_service_pb2 as vae_pb
 from vaeserve_server.call import Answer, Call, Drive, Reply, Steps
 from vaeserve_server.catalogue import ModelHandlers
 from vaeserve_server.errors import InvalidArgument
+from vaeserve_server.oip import OIP_SERVICE, InferHandlers
+from vaeserve_server.oip_catalogue import OipCatalogueHandlers
 from vaeserve_server.vae import VaeHandlers
 
 VAE_SERVICE = "vaeserve.v1.VaeService"
@@ -80,6 +83,38 @@ class Method:
 def serialised(answer: Answer) -> bytes:
     """The bytes of an answer; the commonest ones are bytes already."""
     return answer if isinstance(answer, bytes) else answer.SerializeToString()
+
+
+def oip_methods(infer: InferHandlers, catalogue: OipCatalogueHandlers) -> list[Method]:
+    """Every method of the Open Inference Protocol."""
+    handlers: dict[type[Message], Callable[[Any], Steps | Message]] = {
+        oip_pb.ServerLiveRequest: catalogue.server_live,
+        oip_pb.ServerReadyRequest: catalogue.server_ready,
+        oip_pb.ModelReadyRequest: catalogue.model_ready,
+        oip_pb.ServerMetadataRequest: catalogue.server_metadata,
+        oip_pb.ModelMetadataRequest: catalogue.model_metadata,
+        oip_pb.ModelConfigRequest: catalogue.model_config,
+        oip_pb.ModelStatisticsRequest: catalogue.model_statistics,
+        oip_pb.RepositoryIndexRequest: catalogue.repository_index,
+        oip_pb.ModelInferRequest: infer.infer,
+        oip_pb.SystemSharedMemoryStatusRequest: catalogue.memory_status,
+        oip_pb.SystemSharedMemoryRegisterRequest: catalogue.register,
+        oip_pb.SystemSharedMemoryUnregisterRequest: catalogue.unregister,
+        oip_pb.CudaSharedMemoryStatusRequest: catalogue.cuda_memory_status,
+        oip_pb.CudaSharedMemoryUnregisterRequest: catalogue.cuda_unregister,
+    }
+    return [
+        *(
+            Method(f"/{OIP_SERVICE}/{request.__name__.removesuffix('Request')}", request, handler)
+            for request, handler in handlers.items()
+        ),
+        Method(
+            f"/{OIP_SERVICE}/ModelStreamInfer",
+            oip_pb.ModelInferRequest,
+            infer.stream_infer,
+            BIDI_STREAM,
+        ),
+    ]
 
 
 def method_table(vae: VaeHandlers, models: ModelHandlers) -> list[Method]:

@@ -27,6 +27,7 @@ from vaeserve_server.call import Outputs
 from vaeserve_server.config import split_address
 from vaeserve_server.histograms import HistogramFamily
 from vaeserve_server.latent_health import KlHealth, LatentHealth
+from vaeserve_server.statistics import GraphStatistics
 
 # 50 us to 10 s, 3 steps a decade: a small graph's run and a drained queue both fall inside.
 _SECONDS = (
@@ -137,6 +138,7 @@ class GraphMetrics:
             inline: metrics.placements.labels(*labels, where)
             for inline, where in ((True, "inline"), (False, "thread"))
         }
+        self._statistics = metrics.statistics[labels] = GraphStatistics()
         self._rejections = {why: metrics.rejected.labels(*labels, why) for why in _REJECT_REASONS}
 
     def watch(self, batcher: Batcher) -> None:
@@ -162,6 +164,7 @@ class GraphMetrics:
         self._closes[close_reason].inc()
         self._placements[inline].inc()
         self._queue_seconds.observe_many(waits)
+        self._statistics.ran(rows, seconds, waits)
 
     def computed(self, outputs: Outputs) -> None:
         """See batcher.Observer; the encoder's are looked at for their KL."""
@@ -193,6 +196,7 @@ class Metrics:
         # A third more lines, and nobody graphs them.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
+        self.statistics: dict[tuple[str, str], GraphStatistics] = {}
         self._settle = _Settle()
         registry.register(self._settle)
 

@@ -1,14 +1,13 @@
 """Bad input gets the answer of the table, and the server lives."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
 
+from support.failures import failure
 from support.servers import series
 from vaeserve.v1 import model_service_pb2, model_service_pb2_grpc, vae_service_pb2 as pb
 from vaeserve.v1.arrays import to_tensor
@@ -252,21 +251,6 @@ METHODS = {
     pb.InterpolateRequest: "Interpolate",
     pb.ReconstructRequest: "Reconstruct",
 }
-
-
-def failure(call: Callable[[], object]) -> tuple[grpc.StatusCode, str, str | None, str]:
-    """Status, ErrorInfo.reason, the field at fault, and the message of a call that must fail."""
-    with pytest.raises(grpc.RpcError) as raised:
-        call()
-    rich = rpc_status.from_call(cast("grpc.Call", raised.value))
-    assert rich is not None
-    info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
-    assert rich.details[0].Unpack(info)
-    assert info.domain == "vaeserve"
-    field = None
-    if len(rich.details) > 1 and rich.details[1].Unpack(bad):
-        field = bad.field_violations[0].field
-    return raised.value.code(), info.reason, field, rich.message
 
 
 @pytest.mark.parametrize("case", CASES)

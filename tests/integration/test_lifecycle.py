@@ -25,13 +25,14 @@ from vaeserve_server.config import ServerConfig
 from vaeserve_server.errors import StartupError
 
 VAE = "vaeserve.v1.VaeService"
+OIP = "inference.GRPCInferenceService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 METHODS = ("Encode", "Sample", "Decode", "Reconstruct", "Interpolate")
 
 
 def test_everything_is_ready_after_start(address: str) -> None:
-    for service in ("", VAE, "vaeserve.v1.ModelService", "models/digits", "models/rgb"):
+    for service in ("", VAE, OIP, "vaeserve.v1.ModelService", "models/digits", "models/rgb"):
         assert health_of(address, service) == SERVING
 
 
@@ -46,7 +47,9 @@ def test_reflection_names_every_service(address: str) -> None:
         database = ProtoReflectionDescriptorDatabase(channel)
         services = set(database.get_services())
         file = database.FindFileContainingSymbol(VAE)
-    assert {VAE, "vaeserve.v1.ModelService", "grpc.health.v1.Health"} <= services
+        oip = database.FindFileContainingSymbol(OIP)
+    assert {VAE, OIP, "vaeserve.v1.ModelService", "grpc.health.v1.Health"} <= services
+    assert "ModelStreamInfer" in {method.name for method in oip.service[0].method}
     assert file.name == "vaeserve/v1/vae_service.proto"
 
 
