@@ -376,6 +376,7 @@ class Batcher:
             self._on_death()
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is what is looked for
 def _finite(outputs: Outputs) -> bool:
     """Whether no value is NaN or Inf.
 

@@ -1,11 +1,12 @@
 """Many callers at once: each gets its own rows, and they shared batches."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from support.servers import held_engines, running_app, series, wait_for
 from vaeserve import Client, Overloaded
@@ -15,11 +16,21 @@ CALLERS = 64
 GRAPH = 'graph="encoder",model="digits"'
 
 
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@pytest.fixture(scope="module")
+def threaded(repository: Path) -> Iterator[App]:
+    """A server whose transport goes on while its engines are held."""
+    with running_app(repository, placement="thread") as running:
+        yield running
+
+
+@settings(max_examples=8, deadline=None)
 @given(sizes=st.lists(st.integers(1, 40), min_size=CALLERS, max_size=CALLERS))
-def test_64_callers_get_their_own_rows(app: App, client: Client, sizes: list[int]) -> None:
+def test_64_callers_get_their_own_rows(threaded: App, sizes: list[int]) -> None:
+    with Client(f"127.0.0.1:{threaded.port}") as client:
+        check_64_callers(threaded, client, sizes)
+
+
+def check_64_callers(app: App, client: Client, sizes: list[int]) -> None:
     model = client.model("digits")
     rng = np.random.default_rng(sum(sizes))
     rows = [rng.random((size, 1, 8, 8), np.float32) for size in sizes]
@@ -57,7 +68,7 @@ def test_gauges_return_to_zero(app: App, client: Client) -> None:
 
 def test_a_full_queue_is_refused_with_the_time_to_come_back(repository: Path) -> None:
     with (
-        running_app(repository, max_rows=4, max_queue_rows=4) as app,
+        running_app(repository, max_rows=4, max_queue_rows=4, placement="thread") as app,
         Client(f"127.0.0.1:{app.port}", retries=0) as client,
         ThreadPoolExecutor(CALLERS) as pool,
     ):

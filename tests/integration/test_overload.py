@@ -36,7 +36,8 @@ X = np.random.default_rng(0).random((2, 1, 8, 8), np.float32)
 
 @pytest.fixture
 def own_app(own_repository: Path) -> Iterator[App]:
-    with running_app(own_repository) as running:
+    # Engines are held here, and the transport must go on meanwhile.
+    with running_app(own_repository, placement="thread") as running:
         yield running
 
 
@@ -139,7 +140,7 @@ def test_an_unforeseen_failure_is_known_by_its_id(
 
 
 def test_calls_in_flight_finish_while_the_server_stops(own_repository: Path) -> None:
-    app = make_app(own_repository, drain_delay_s=0, grace_s=30)
+    app = make_app(own_repository, drain_delay_s=0, grace_s=30, placement="thread")
     app.start()
     with (
         Client(f"127.0.0.1:{app.port}", retries=0) as client,
@@ -229,8 +230,8 @@ def test_calls_that_never_send_their_message_do_not_stop_health(own_app: App) ->
             channel.close()
 
 
-async def test_five_thousand_calls_of_one_connection_at_once(own_app: App) -> None:
-    async with AsyncClient(f"127.0.0.1:{own_app.port}", retries=0) as client:
+async def test_five_thousand_calls_of_one_connection_at_once(address: str) -> None:
+    async with AsyncClient(address, retries=0) as client:
         model = client.model("digits")
         await model.info()
         answers = await asyncio.gather(*[model.sample(1, seed=seed) for seed in range(5000)])

@@ -8,6 +8,8 @@ import numpy as np
 from vaeserve_server.call import Floats, Outputs
 from vaeserve_server.engine import EngineMemoryError
 
+ROW_SHAPE = (3,)
+
 
 class FakeEngine:
     """Returns (2 x, -x) of its rows; can be held, and can be told to fail."""
@@ -50,16 +52,31 @@ class Recorder:
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
+        self.inline: list[bool] = []
+        self.waits: list[float] = []
+        self.outputs: list[Outputs] = []
         self.rejections: list[str] = []
 
     def ran(
-        self, *, rows: int, padding: int, seconds: float, waits: list[float], close_reason: str
+        self,
+        *,
+        rows: int,
+        padding: int,
+        seconds: float,
+        waits: list[float],
+        close_reason: str,
+        inline: bool,
     ) -> None:
         assert rows > 0
         assert padding == 0
         assert seconds >= 0
         assert all(wait >= 0 for wait in waits)
         self.reasons.append(close_reason)
+        self.inline.append(inline)
+        self.waits += waits
+
+    def computed(self, outputs: Outputs) -> None:
+        self.outputs.append(outputs)
 
     def rejected(self, reason: str) -> None:
         self.rejections.append(reason)
@@ -77,4 +94,4 @@ class Clock:
 
 def numbered(first: int, count: int) -> Floats:
     """Rows that can be told apart: row i holds first + i."""
-    return np.arange(first, first + count, dtype=np.float32)[:, None].repeat(3, axis=1)
+    return np.arange(first, first + count, dtype=np.float32)[:, None].repeat(*ROW_SHAPE, axis=1)

@@ -76,7 +76,10 @@ def wait_for(app: App, name: str, value: float) -> None:
 
 
 class HeldEngines:
-    """Keeps every run of this process's engines waiting, and can make them fail."""
+    """Keeps every run of this process's engines waiting, and can make them fail.
+
+    For servers with `placement="thread"`: a held run must not hold the transport with it.
+    """
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
@@ -90,6 +93,9 @@ class HeldEngines:
         self._gate.set()
 
     def hold(self) -> None:
+        assert self._gate.is_set() or threading.current_thread().name != "lane", (
+            'this would hold the transport too: start the server with placement="thread"'
+        )
         self._running.release()
         assert self._gate.wait(60), "the test never released the engines"
         if self.failure is not None:

@@ -187,6 +187,17 @@ class Script(vae_grpc.VaeServiceServicer, models_grpc.ModelServiceServicer):
             reply.latents.CopyFrom(arrays.to_tensor(z))
         return self._sized(reply, context)
 
+    def EncodeStream(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:  # noqa: N802
+        for request in requests:
+            yield self.Encode(request, context)
+
+    def DecodeStream(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:  # noqa: N802
+        for request in requests:
+            yield self.Decode(request, context)
+
+    def SampleStream(self, request: pb.SampleRequest, context: Any) -> Iterator[Any]:  # noqa: N802
+        yield self.Sample(request, context)
+
     def _note(self, request: Message, context: Any) -> None:
         self.requests.append(request)
         self.timeouts.append(context.time_remaining())

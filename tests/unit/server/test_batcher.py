@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from support.engines import Clock, FakeEngine, Recorder, numbered, out_of_memory_above
+from support.engines import (
+    ROW_SHAPE,
+    Clock,
+    FakeEngine,
+    Recorder,
+    numbered,
+    out_of_memory_above,
+)
 from vaeserve_server.batcher import Batcher
 from vaeserve_server.call import Call, Floats, Outputs
 from vaeserve_server.errors import (
@@ -18,7 +25,9 @@ from vaeserve_server.errors import (
     Overloaded,
     Unavailable,
 )
+from vaeserve_server.packing import Packer
 from vaeserve_server.run_times import RunTimes
+from vaeserve_server.turn import Turn
 
 Answer = Future[Outputs]
 
@@ -39,6 +48,7 @@ class Bench:
         self.times = RunTimes()
         self.batcher = Batcher(
             self.engine,
+            Packer(ROW_SHAPE, max_rows, field="rows"),
             name="bench",
             max_rows=max_rows,
             max_queue_rows=max_queue_rows,
@@ -46,6 +56,7 @@ class Bench:
             run_times=self.times,
             observer=self.seen,
             on_death=self.died.set,
+            turn=Turn(),
             clock=clock,
         )
 
@@ -245,15 +256,12 @@ def test_closing_finishes_what_was_admitted_and_refuses_the_rest() -> None:
     with bench() as b:
         b.occupy()
         kept = b.submit(numbered(0, 3))
-        closing = threading.Thread(target=b.batcher.close, args=(10,))
-        closing.start()
-        while not b.batcher.closed:
-            time.sleep(0)
+        b.batcher.close(0)
         with pytest.raises(Unavailable) as refusal:
             b.submit(numbered(3, 1))
         assert refusal.value.reason == "DRAINING"
         b.engine.release()
-        closing.join(10)
+        b.batcher.close(10)
         check_own_rows(kept, numbered(0, 3))
 
 

@@ -60,7 +60,7 @@ def test_a_message_that_does_not_hold_rows_is_refused(
     tensor: tensor_pb2.Tensor, message: str
 ) -> None:
     with pytest.raises(arrays.TensorError, match=message):
-        arrays.rows_from_tensor(tensor, [2])
+        arrays.rows_from_tensor(tensor, (2,))
 
 
 def test_what_is_read_cannot_be_written() -> None:

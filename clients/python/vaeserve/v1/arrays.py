@@ -89,8 +89,9 @@ def rows_from_tensor(tensor: tensor_pb2.Tensor, row_shape: tuple[int, ...]) -> A
             f"shape [{', '.join(map(str, got))}] does not fit; "
             f"this model takes [rows, {', '.join(map(str, row_shape))}]"
         )
-    if shape[0] <= 0:
-        raise TensorError("there are no rows; send at least one")
+    if shape[0] < 1:
+        negative = f"shape {list(shape)} has a negative dimension"
+        raise TensorError(negative if shape[0] else "there are no rows; send at least one")
     return _elements(tensor, shape)
 
 
