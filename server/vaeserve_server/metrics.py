@@ -5,15 +5,18 @@ seed or client.
 """
 
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from http.server import HTTPServer
+from typing import NamedTuple
 
 import grpc
 import numpy as np
 import numpy.typing as npt
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
+    Counter as PrometheusCounter,
     Gauge,
     disable_created_metrics,
     start_http_server,
@@ -51,6 +54,9 @@ _SECONDS = (
 )
 _ROWS = tuple(float(1 << power) for power in range(11))
 _CALIBRATION_PERCENT = (1, 5, 25, 50, 75, 95, 99)
+
+# Batches kept before they are counted.
+_KEPT_BATCHES = 512
 
 _GRPC_LABELS = ("grpc_type", "grpc_service", "grpc_method")
 _GRAPH_LABELS = ("model", "graph")
@@ -120,6 +126,16 @@ class RpcMetrics:
             self._settled = succeeded
 
 
+class _Batch(NamedTuple):
+    rows: int
+    padding: int
+    seconds: float
+    waits: list[float]
+    close_reason: str
+    inline: bool
+    ended: float
+
+
 class GraphMetrics:
     """Observer of one batcher."""
 
@@ -138,7 +154,9 @@ class GraphMetrics:
             inline: metrics.placements.labels(*labels, where)
             for inline, where in ((True, "inline"), (False, "thread"))
         }
-        self._statistics = metrics.statistics[labels] = GraphStatistics()
+        self._statistics = metrics.statistics[labels] = GraphStatistics(self.settle)
+        self._kept: list[_Batch] = []
+        self._lock = threading.Lock()
         self._rejections = {why: metrics.rejected.labels(*labels, why) for why in _REJECT_REASONS}
 
     def watch(self, batcher: Batcher) -> None:
@@ -156,15 +174,29 @@ class GraphMetrics:
         close_reason: str,
         inline: bool,
     ) -> None:
-        """See batcher.Observer."""
-        self._run_seconds.observe(seconds)
-        self._batch_rows.observe(rows)
-        self._padding.observe(padding)
-        self._rows.inc(rows)
-        self._closes[close_reason].inc()
-        self._placements[inline].inc()
-        self._queue_seconds.observe_many(waits)
-        self._statistics.ran(rows, seconds, waits)
+        """See batcher.Observer; counted later, since counting one batch costs as much as many."""
+        ended = time.time()
+        self._kept.append(_Batch(rows, padding, seconds, waits, close_reason, inline, ended))
+        if len(self._kept) >= _KEPT_BATCHES:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count what was kept."""
+        with self._lock:
+            # Others go on appending behind these.
+            taken = self._kept[:]
+            del self._kept[: len(taken)]
+            self._run_seconds.observe_many(batch.seconds for batch in taken)
+            self._batch_rows.observe_many(batch.rows for batch in taken)
+            self._padding.observe_many(batch.padding for batch in taken)
+            self._queue_seconds.observe_many(wait for batch in taken for wait in batch.waits)
+            self._rows.inc(sum(batch.rows for batch in taken))
+            for reason, count in Counter(batch.close_reason for batch in taken).items():
+                self._closes[reason].inc(count)
+            for inline, count in Counter(batch.inline for batch in taken).items():
+                self._placements[inline].inc(count)
+            for batch in taken:
+                self._statistics.ran(batch.rows, batch.seconds, batch.waits, batch.ended)
 
     def computed(self, outputs: Outputs) -> None:
         """See batcher.Observer; the encoder's are looked at for their KL."""
@@ -180,11 +212,11 @@ class _Settle(Collector):
     """First in the registry, so that counters that lag behind are right when they are read."""
 
     def __init__(self) -> None:
-        self.rpcs: list[RpcMetrics] = []
+        self.lagging: list[RpcMetrics | GraphMetrics] = []
 
     def collect(self) -> Iterable[Metric]:
-        for rpc in self.rpcs:
-            rpc.settle()
+        for each in self.lagging:
+            each.settle()
         return ()
 
 
@@ -200,8 +232,8 @@ class Metrics:
         self._settle = _Settle()
         registry.register(self._settle)
 
-        def counter(name: str, text: str, labels: Sequence[str]) -> Counter:
-            return Counter(name, text, labels, registry=registry)
+        def counter(name: str, text: str, labels: Sequence[str]) -> PrometheusCounter:
+            return PrometheusCounter(name, text, labels, registry=registry)
 
         def histogram(name: str, text: str, labels: Sequence[str]) -> HistogramFamily:
             family = HistogramFamily(name, text, labels)
@@ -271,12 +303,14 @@ class Metrics:
     def rpc(self, path: str, kind: str) -> RpcMetrics:
         """Series of one RPC method, registered at 0; `kind` is its grpc_type."""
         made = RpcMetrics(self, path, kind)
-        self._settle.rpcs.append(made)
+        self._settle.lagging.append(made)
         return made
 
     def graph(self, model: str, graph: str) -> GraphMetrics:
         """Series of one graph, registered at 0."""
-        return GraphMetrics(self, model, graph)
+        made = GraphMetrics(self, model, graph)
+        self._settle.lagging.append(made)
+        return made
 
     def model_loaded(
         self,

@@ -138,7 +138,9 @@ class OnnxEngine:
             if any(sign in str(error) for sign in _OUT_OF_MEMORY):
                 raise EngineMemoryError(f"{count} rows do not fit into memory") from error
             raise
-        return tuple(output[:count] if padding else output for output in outputs)
+        if padding:
+            return tuple([output[:count] for output in outputs])
+        return tuple(outputs)
 
     def _check_signature(self) -> tuple[int, ...]:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()

@@ -166,6 +166,13 @@ def _sound(values: Floats, low: float, high: float) -> bool:
     return bool(np.minimum.reduce(flat) >= low and np.maximum.reduce(flat) <= high)
 
 
+def to_levels(values: Floats, scale: float, offset: float) -> npt.NDArray[np.uint8]:
+    """The uint8 level nearest to each model value."""
+    levels = (values - np.float32(offset)) / np.float32(scale)
+    rounded: npt.NDArray[np.uint8] = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return rounded
+
+
 def picture_levels(scale: float, offset: float) -> npt.NDArray[np.float32]:
     """The model value of each uint8 level.
 

@@ -25,9 +25,14 @@ class RunTimes:
         known = self._seconds.get(bucket)
         if known is None:
             self._seconds[bucket] = seconds
+            self._table = self._estimates()
         else:
-            self._seconds[bucket] = known + _WEIGHT * (seconds - known)
-        self._table = self._estimates()
+            known += _WEIGHT * (seconds - known)
+            self._seconds[bucket] = known
+            # It stands for the smaller buckets that have not been seen, too.
+            while bucket >= 0 and self._seconds.get(bucket, known) == known:
+                self._table[bucket] = known
+                bucket -= 1
         fastest = self._fastest.get(bucket, seconds)
         self._fastest[bucket] = min(seconds, fastest * _FORGET)
 
