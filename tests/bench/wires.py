@@ -1,0 +1,79 @@
+"""The messages that servers speak: rows to request bytes, reply bytes to arrays."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from bench.cases import SEED, Case, Floats, Outputs
+from vaeserve.v1 import arrays, noise, vae_service_pb2
+
+Prior = Callable[[int, int], Floats]
+"""Latents that a server draws for SEED: rows and size to [rows, size]."""
+
+
+class Wire(Protocol):
+    """One dialect."""
+
+    def path(self, case: Case) -> str:
+        """ "/package.Service/Method"."""
+        ...
+
+    def request(self, case: Case) -> bytes | None:
+        """The serialised request; None where the dialect has no such call."""
+        ...
+
+    def read(self, case: Case, reply: bytes) -> Outputs:
+        """The arrays of a reply."""
+        ...
+
+    def latents(self, case: Case) -> Floats:
+        """What the server decodes when it is asked for samples: [rows, latent]."""
+        ...
+
+
+def philox_prior(rows: int, size: int) -> Floats:
+    """The draws that vaeserve.v1.noise defines."""
+    drawn = noise.standard_normal(SEED, noise.Stream.PRIOR, first_row=0, rows=rows, size=size)
+    return drawn[:, 0]
+
+
+def numpy_prior(rows: int, size: int) -> Floats:
+    """The draws of a server that makes no promise about them."""
+    return np.random.default_rng(SEED).standard_normal((rows, size), np.float32)
+
+
+class VaeserveWire:
+    """The messages of vaeserve.v1."""
+
+    _METHODS = {
+        "encode": ("Encode", vae_service_pb2.EncodeResponse),
+        "decode": ("Decode", vae_service_pb2.DecodeResponse),
+        "sample": ("Sample", vae_service_pb2.SampleResponse),
+    }
+
+    def __init__(self, prior: Prior) -> None:
+        self._prior = prior
+
+    def path(self, case: Case) -> str:
+        return f"/vaeserve.v1.VaeService/{self._METHODS[case.rpc][0]}"
+
+    def request(self, case: Case) -> bytes:
+        name = case.model.name
+        if case.rpc == "sample":
+            asked = vae_service_pb2.SampleRequest(model=name, n=case.rows, seed=SEED)
+            return asked.SerializeToString()
+        tensor = arrays.to_tensor(case.input())
+        if case.rpc == "encode":
+            return vae_service_pb2.EncodeRequest(model=name, input=tensor).SerializeToString()
+        return vae_service_pb2.DecodeRequest(model=name, latents=tensor).SerializeToString()
+
+    def read(self, case: Case, reply: bytes) -> Outputs:
+        message = self._METHODS[case.rpc][1].FromString(reply)
+        return {
+            name: arrays.from_tensor(getattr(message, name)).astype(np.float32)
+            for name in case.outputs
+        }
+
+    def latents(self, case: Case) -> Floats:
+        return self._prior(case.rows, case.model.latent)
