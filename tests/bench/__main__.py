@@ -1,72 +1,94 @@
-"""`make bench`: the real server beside its peers, on this machine, in one run."""
+"""`make bench`: the service beside its peers, on this machine, in one run."""
 
-import statistics
+import shlex
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from bench import h2load, servers
-from bench.cases import STREAMS, Case, RawGraphs
-from bench.measuring import Measurement, Target, raw_runs
+from bench import h2load, report, triton
+from bench.cases import RPCS, STREAMS
 from bench.models import MODELS, repository_of
+from bench.results import Results
+from bench.servers import Settings
+from bench.suite import RAW, SERVERS, Plan, Suite
+
+_ROWS = (1, 16)
 
 
-@click.command()
-@click.option("--quick", is_flag=True)
-@click.option("--servers", "chosen", default="raw,aio,vaeserve")
-@click.option("--only", type=click.Choice(tuple(MODELS)))
-@click.option("--repeat", default=5)
-@click.option("--seconds", default=1.0)
-@click.option("--rpcs", default="encode")
-@click.option("--rows", default="1,16")
-@click.option("--python", default=sys.executable)
-@click.option("--cache", type=click.Path(path_type=Path), default=Path(".bench"))
-def main(*, quick, chosen, only, repeat, seconds, rpcs, rows, python, cache):  # type: ignore
+def _names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    del ctx
+    known = (RAW, *SERVERS) if param.name == "servers" else RPCS
+    chosen = tuple(value.split(","))
+    if unknown := set(chosen) - set(known):
+        raise click.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(known)}")
+    return chosen
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--only", type=click.Choice(tuple(MODELS)), help="One model.")
+@click.option("--servers", default=",".join((RAW, *SERVERS)), callback=_names, help="Some servers.")
+@click.option("--rpcs", default=",".join(RPCS), callback=_names, help="Some RPCs.")
+@click.option("--repeat", default=5, help="Repetitions; medians are shown.")
+@click.option("--seconds", default=1.0, help="About how long each measurement takes.")
+@click.option("--quick", is_flag=True, help="Encode, one row, 8 and 64 streams, once.")
+@click.option("--figures/--no-figures", default=True, help="The service's own figures too.")
+@click.option("--threads", default=1, help="ONNX Runtime threads of every server.")
+@click.option("--python", default=sys.executable, help="Interpreter that runs the service.")
+@click.option("--home", type=click.Path(path_type=Path), default=".bench", help="Models and logs.")
+@click.option("--out", type=click.Path(path_type=Path), default=".bench/bench.json", help="JSON.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="Tables for docs/performance.md.")
+def main(
+    *,
+    only: str | None,
+    servers: tuple[str, ...],
+    rpcs: tuple[str, ...],
+    repeat: int,
+    seconds: float,
+    quick: bool,
+    figures: bool,
+    threads: int,
+    python: str,
+    home: Path,
+    out: Path,
+    markdown: Path | None,
+) -> None:
+    """Measure the service and its peers, print what was found, and each bar with its verdict.
+
+    Exit code 1: a bar was missed.
+    """
     if not h2load.available():
         raise click.ClickException(h2load.MISSING)
+    if "triton" in servers and not triton.installed(home):
+        click.echo("Triton is not installed and is left out: `make bench-peers` installs it")
+        servers = tuple(name for name in servers if name != "triton")
+    plan = Plan(servers, rpcs, _ROWS, STREAMS, repeat, seconds, figures)
+    if quick:
+        plan = Plan(servers, ("encode",), (1,), (8, 64), 1, seconds, figures=False)
+    command = shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+    results = Results()
+    progress = _progress()
     for name, model in MODELS.items():
-        if only and only != name:
-            continue
-        repository = repository_of(model, cache)
-        raw = RawGraphs(repository, model, 1)
-        running = {}
-        try:
-            if "vaeserve" in chosen:
-                running["vaeserve"] = servers.Vaeserve(repository, 1, python, cache / "logs")
-            if "aio" in chosen:
-                running["aio"] = servers.aio(repository / name / "1", model, 1, cache / "logs")
-            for s in running.values():
-                s.process.wait_for_port(s.port)
-            import time
+        if only in (None, name):
+            progress(f"training and exporting {name}, unless an earlier run has")
+            settings = Settings(model, repository_of(model, home), threads, python, home)
+            for key in Suite(settings, plan, results, progress).run():
+                progress("")
+                click.echo("\n".join(report.lines_of(results, key)))
+                out.write_text(results.to_json(command))
+    progress("")
+    click.echo("\n".join(report.verdicts(results)))
+    out.write_text(results.to_json(command))
+    if markdown is not None:
+        markdown.write_text(report.to_markdown(results, command))
 
-            time.sleep(3)
-            for rpc in rpcs.split(","):
-                for n in (1,) if quick else map(int, rows.split(",")):
-                    case = Case(model, rpc, n)
-                    targets = {}
-                    for key, s in running.items():
-                        request, reply = s.check(case, raw)
-                        targets[key] = Target(s, case, request, reply, cache / "load" / key)
-                    for streams in (8, 64) if quick else STREAMS:
-                        found: dict[str, list[Measurement]] = {}
-                        for _ in range(1 if quick else repeat):
-                            if "raw" in chosen:
-                                found.setdefault("raw", []).append(
-                                    raw_runs(raw, case, streams, seconds / 2)
-                                )
-                            for key, t in targets.items():
-                                found.setdefault(key, []).append(t.closed_loop(streams, seconds))
-                        for key, ms in found.items():
-                            med = {
-                                f: round(statistics.median(getattr(m, f) for m in ms), 3)
-                                for f in asdict(ms[0])
-                            }
-                            click.echo(f"{case}, c{streams}: {key:10} {med}")
-        finally:
-            for s in running.values():
-                s.process.stop()
+
+def _progress() -> Callable[[str], None]:
+    """One line that is written over on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty():
+        return lambda _: None
+    return lambda text: click.echo(f"\r\033[K{text}", err=True, nl=False)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 
 from bench.cases import Floats, make_session
-from vaeserve.v1 import arrays, vae_service_pb2
+from vaeserve.v1 import tensor_pb2, vae_service_pb2
 
 try:
     import uvloop
@@ -60,6 +60,12 @@ class Graph:
             first = last
 
 
+def _tensor(array: Floats) -> tensor_pb2.Tensor:
+    return tensor_pb2.Tensor(
+        dtype=tensor_pb2.DATA_TYPE_FLOAT32, shape=array.shape, data=array.tobytes()
+    )
+
+
 def _floats(tensor: Any) -> Floats:
     return np.frombuffer(tensor.data, np.float32).reshape(tuple(tensor.shape))
 
@@ -71,17 +77,17 @@ async def _serve(port: int, folder: Path, latent: int, threads: int) -> None:
     async def encode(request: vae_service_pb2.EncodeRequest, _: Any) -> Any:
         mu, log_var = await encoder.run(_floats(request.input))
         return vae_service_pb2.EncodeResponse(
-            mu=arrays.to_tensor(mu), log_var=arrays.to_tensor(log_var)
+            mu=_tensor(mu), log_var=_tensor(log_var)
         )
 
     async def decode(request: vae_service_pb2.DecodeRequest, _: Any) -> Any:
         (x_hat,) = await decoder.run(_floats(request.latents))
-        return vae_service_pb2.DecodeResponse(x_hat=arrays.to_tensor(x_hat))
+        return vae_service_pb2.DecodeResponse(x_hat=_tensor(x_hat))
 
     async def sample(request: vae_service_pb2.SampleRequest, _: Any) -> Any:
         rng = np.random.default_rng(request.seed)
         (x_hat,) = await decoder.run(rng.standard_normal((request.n, latent), np.float32))
-        return vae_service_pb2.SampleResponse(x_hat=arrays.to_tensor(x_hat), seed=request.seed)
+        return vae_service_pb2.SampleResponse(x_hat=_tensor(x_hat), seed=request.seed)
 
     def method(handler: Any, request: Any) -> Any:
         return grpc.unary_unary_rpc_method_handler(

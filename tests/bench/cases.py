@@ -1,11 +1,16 @@
 """What is asked of every server, and the answers that raw ONNX Runtime gives."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+# ONNX Runtime reports its use to its maker unless told not to; the baselines inherit this.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 import onnxruntime as ort
 
 from bench.models import Model, graph_file
@@ -48,6 +53,16 @@ class Case:
     def outputs(self) -> tuple[str, ...]:
         """Names of the arrays in its reply."""
         return _OUTPUTS[self.rpc]
+
+    @property
+    def graph_input(self) -> str:
+        """Name of that graph's input."""
+        return "x" if self.graph == "encoder" else "z"
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of a row of each of them."""
+        return (self.model.latent,) if self.graph == "encoder" else self.model.row_shape
 
     def input(self) -> Floats:
         """Rows of the graph's input: pictures of noise, or prior draws."""

@@ -9,6 +9,7 @@ from bench.h2load import Load, LoadError
 from bench.servers import Server
 
 _FIRST_REQUESTS = 200
+_FIRST_SECONDS = 0.2
 _LONGEST_BATCH_ROWS = 256
 
 
@@ -32,42 +33,57 @@ class Measurement:
 
 
 class Target:
-    """A server under one kind of request, its answers checked."""
+    """A server under one kind of request.
 
-    def __init__(self, server: Server, case: Case, request: bytes, reply: int, folder: Path):
+    Args:
+        server: which.
+        case: what it is asked.
+        request: the serialised request.
+        reply_bytes: length of the right reply.
+        folder: for the body and the log of h2load.
+    """
+
+    def __init__(
+        self, server: Server, case: Case, request: bytes, reply_bytes: int, folder: Path
+    ) -> None:
         self.server = server
         self.case = case
-        self.load = Load(server.url(case), request, reply, folder)
-        self._rate: dict[int, float] = {}
+        self.request = request
+        self.reply_bytes = reply_bytes
+        self.folder = folder
+        self.load = Load(server.url(case), request, reply_bytes, folder)
+        self._rates: dict[int, float] = {}
 
     def closed_loop(self, streams: int, seconds: float) -> Measurement:
         """Measure for about so long; the first time, find out how many requests that takes.
 
         Raises:
-            LoadError: an answer is missing or wrong.
+            LoadError: an answer is missing, is of another size, or was not counted as OK.
         """
-        if streams not in self._rate:
-            shot = self.load.closed_loop(streams, _FIRST_REQUESTS)
-            # Again, for the first has found a cold server.
-            again = max(_FIRST_REQUESTS, round(0.2 * shot.requests / shot.seconds))
-            shot = self.load.closed_loop(streams, again)
-            self._rate[streams] = shot.requests / shot.seconds
-        requests = max(_FIRST_REQUESTS, round(seconds * self._rate[streams]))
+        if streams not in self._rates:
+            self._rates[streams] = self._rate(streams)
+        requests = max(_FIRST_REQUESTS, round(seconds * self._rates[streams]))
         counted = self.server.handled(self.case)
         cpu = self.server.process.cpu_seconds()
         shot = self.load.closed_loop(streams, requests)
         cpu = self.server.process.cpu_seconds() - cpu
         if counted is not None:
-            self._compare(counted + requests)
+            self._require_counted(counted + requests)
         rate = shot.requests / shot.seconds
-        return Measurement(
-            rate, rate * self.case.rows, shot.p50_ms, shot.p99_ms, cpu / requests * 1e6
-        )
+        cpu_us = cpu / requests * 1e6
+        return Measurement(rate, rate * self.case.rows, shot.p50_ms, shot.p99_ms, cpu_us)
 
-    def _compare(self, wanted: int) -> None:
+    def _rate(self, streams: int) -> float:
+        shot = self.load.closed_loop(streams, _FIRST_REQUESTS)
+        # Again, for the first has found a cold server.
+        requests = max(_FIRST_REQUESTS, round(_FIRST_SECONDS * shot.requests / shot.seconds))
+        shot = self.load.closed_loop(streams, requests)
+        return shot.requests / shot.seconds
+
+    def _require_counted(self, wanted: int) -> None:
         found = self.server.handled(self.case)
         if found != wanted:
-            raise LoadError(f"{self.server.name} counted {found} calls as OK, {wanted} were sent")
+            raise LoadError(f"{self.server.name} has counted {found} calls as OK, not {wanted}")
 
 
 def raw_runs(raw: RawGraphs, case: Case, streams: int, seconds: float) -> Measurement:
@@ -85,9 +101,9 @@ def raw_runs(raw: RawGraphs, case: Case, streams: int, seconds: float) -> Measur
     rows_s = batch * len(times) / sum(times)
     requests = batch * len(times) / case.rows
     return Measurement(
-        rows_s / case.rows,
-        rows_s,
-        times[len(times) // 2] * 1e3,
-        times[int(len(times) * 0.99)] * 1e3,
-        cpu / requests * 1e6,
+        requests_s=rows_s / case.rows,
+        rows_s=rows_s,
+        p50_ms=times[len(times) // 2] * 1e3,
+        p99_ms=times[int(len(times) * 0.99)] * 1e3,
+        cpu_us=cpu / requests * 1e6,
     )

@@ -23,9 +23,20 @@ class Process:
     """A server with all its children."""
 
     def __init__(
-        self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> None:
-        """Start it; what it prints goes to `log`."""
+        """Start it.
+
+        Args:
+            command: program and arguments.
+            log: gets what it prints.
+            environment: set on top of this process's.
+            folder: to run in; by default this process's.
+        """
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
         self.began = time.perf_counter()
@@ -36,6 +47,7 @@ class Process:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
+                cwd=folder,
             )
 
     def wait_for_port(self, port: int, timeout_s: float = 60) -> None:

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from bench import messages
 from bench.cases import SEED, Case, Floats, Outputs
 from vaeserve.v1 import arrays, noise, vae_service_pb2
 
@@ -77,3 +78,57 @@ class VaeserveWire:
 
     def latents(self, case: Case) -> Floats:
         return self._prior(case.rows, case.model.latent)
+
+
+class FloatsWire:
+    """`repeated float`, as many a tutorial has it."""
+
+    def path(self, case: Case) -> str:
+        return f"/bench.Pool/{case.rpc.capitalize()}"
+
+    def request(self, case: Case) -> bytes:
+        if case.rpc == "sample":
+            return bytes(messages.Floats(rows=case.rows, seed=SEED).SerializeToString())
+        values = case.input().ravel().tolist()
+        return bytes(messages.Floats(values=values).SerializeToString())
+
+    def read(self, case: Case, reply: bytes) -> Outputs:
+        message = messages.Outputs.FromString(reply)
+        shape = (case.rows, *case.output_shape)
+        fields = zip(case.outputs, ("first", "second"), strict=False)
+        return {
+            name: np.array(getattr(message, field), np.float32).reshape(shape)
+            for name, field in fields
+        }
+
+    def latents(self, case: Case) -> Floats:
+        return numpy_prior(case.rows, case.model.latent)
+
+
+class InferWire:
+    """ModelInfer of the Open Inference Protocol, the tensors as raw bytes. It has no sample."""
+
+    def path(self, case: Case) -> str:
+        del case
+        return "/inference.GRPCInferenceService/ModelInfer"
+
+    def request(self, case: Case) -> bytes | None:
+        if case.rpc == "sample":
+            return None
+        rows = case.input()
+        message = messages.InferRequest(
+            model_name=f"{case.model.name}_{case.graph}", raw_input_contents=[rows.tobytes()]
+        )
+        message.inputs.add(name=case.graph_input, datatype="FP32", shape=rows.shape)
+        return bytes(message.SerializeToString())
+
+    def read(self, case: Case, reply: bytes) -> Outputs:
+        message = messages.InferResponse.FromString(reply)
+        found = zip(message.outputs, message.raw_output_contents, strict=True)
+        return {
+            tensor.name: np.frombuffer(raw, np.float32).reshape(tuple(tensor.shape))
+            for tensor, raw in found
+        }
+
+    def latents(self, case: Case) -> Floats:
+        raise NotImplementedError
