@@ -16,7 +16,7 @@ from bench.cases import Floats, make_session
 from vaeserve.v1 import tensor_pb2, vae_service_pb2
 
 try:
-    import uvloop
+    import uvloop  # type: ignore[import-not-found]
 except ImportError:
     uvloop = None
 
@@ -76,9 +76,7 @@ async def _serve(port: int, folder: Path, latent: int, threads: int) -> None:
 
     async def encode(request: vae_service_pb2.EncodeRequest, _: Any) -> Any:
         mu, log_var = await encoder.run(_floats(request.input))
-        return vae_service_pb2.EncodeResponse(
-            mu=_tensor(mu), log_var=_tensor(log_var)
-        )
+        return vae_service_pb2.EncodeResponse(mu=_tensor(mu), log_var=_tensor(log_var))
 
     async def decode(request: vae_service_pb2.DecodeRequest, _: Any) -> Any:
         (x_hat,) = await decoder.run(_floats(request.latents))

@@ -91,7 +91,9 @@ def bars(results: Results) -> list[Bar]:
             for model in ("mlp", "conv")
         ),
         at_most(
-            "p50 of one caller alone as a multiple of bare echo plus run", 1.3, figure("alone_ratio")
+            "p50 of one caller alone as a multiple of bare echo plus run",
+            1.3,
+            figure("alone_ratio"),
         ),
         at_most("median time of a refusal when full, ms", 1, figure("refusal_p50_ms")),
         at_most("resident memory with the MLP loaded, MB", 150, figure("resident_mb")),

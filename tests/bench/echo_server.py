@@ -27,7 +27,7 @@ def main() -> None:
     def stream(requests: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[bytes]:
         return (answer for _ in requests)
 
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         "Unary": grpc.unary_unary_rpc_method_handler(unary),
         "Stream": grpc.stream_stream_rpc_method_handler(stream),
     }

@@ -76,18 +76,6 @@ class Load:
         clients, per_client = _CONNECTIONS[streams]
         return self._run(requests, "-c", str(clients), "-m", str(per_client))
 
-    def open_loop(self, clients: int, rate: float, requests: int) -> Shot:
-        """Send at a rate, whatever the server does: each connection at even intervals.
-
-        Args:
-            clients: connections.
-            rate: requests a second in all.
-            requests: in all.
-        """
-        each = max(1, round(rate / clients))
-        # More streams than ever wait, so that a slow answer does not hold back a request.
-        return self._run(requests, "-c", str(clients), "-m", "100", "--rps", str(each))
-
     def _run(self, requests: int, *options: str) -> Shot:
         self._log.unlink(missing_ok=True)
         command = ["h2load", "-n", str(requests), "-t", "1", *options, "-d", str(self._body)]

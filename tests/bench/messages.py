@@ -28,9 +28,7 @@ _FIELDS = {
 
 
 def _described() -> descriptor_pb2.FileDescriptorProto:
-    file = descriptor_pb2.FileDescriptorProto(
-        name="bench.proto", package="bench", syntax="proto3"
-    )
+    file = descriptor_pb2.FileDescriptorProto(name="bench.proto", package="bench", syntax="proto3")
     for message, fields in _FIELDS.items():
         described = file.message_type.add(name=message)
         for name, number, kind in fields:

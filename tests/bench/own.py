@@ -1,5 +1,6 @@
 """Figures of the service alone: waiting, refusing, starting, resting, streaming."""
 
+import json
 import statistics
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
@@ -17,6 +18,8 @@ from bench.cases import Case, RawGraphs
 from bench.h2load import LoadError
 from bench.measuring import Target, raw_runs
 from bench.servers import Server, Vaeserve, call_stream, echo
+from vaeserve.v1 import vae_service_pb2
+from vaeserve.v1.arrays import to_tensor
 
 Figures = dict[str, float]
 Start = Callable[..., Vaeserve]
@@ -26,36 +29,53 @@ _Server = TypeVar("_Server", bound=Server)
 
 _OPEN_LOOP_SHARE = 0.8
 _KEPT_SHARE = 0.95
-_CONNECTIONS = 64
+_CONNECTIONS = 8
 _FULL_ROWS = 256
 _PROBES = 200
-_FILLERS = 4
+_FILLERS = 2  # one that runs, one that waits
 _STREAMS, _WINDOW = 8, 4
 _STREAM_CHECKS = 3
+_FIRST_MESSAGES = 500
 
 
 def open_loop(target: Target, capacity: float, repeat: int, seconds: float) -> Figures:
     """Latency at 80 % of the requests/s that the closed loop of 64 streams reached.
 
-    h2load sends, each of 64 connections at even intervals: the project's own `loadtest` is a Python
-    client, which cannot offer so many requests a second.
-
     Raises:
-        LoadError: the rate was not kept, so the latencies are not those of that rate.
+        LoadError: an answer is missing, or the rate was not kept.
     """
     rate = _OPEN_LOOP_SHARE * capacity
-    requests = max(_CONNECTIONS, round(seconds * rate))
-    shots = [target.load.open_loop(_CONNECTIONS, rate, requests) for _ in range(repeat)]
-    kept = statistics.median(shot.requests / shot.seconds for shot in shots) / rate
+    runs = [_open_loop(target, rate, max(200, round(seconds * rate))) for _ in range(repeat)]
+    kept = statistics.median(run["kept"] for run in runs)
     if kept < _KEPT_SHARE:
         raise LoadError(f"{kept:.0%} of the open loop's rate of {rate:.0f}/s was kept")
     name = f"{target.case.model.name}_open_loop"
     return {
         f"{name}_requests_s": rate,
-        f"{name}_p50_ms": statistics.median(shot.p50_ms for shot in shots),
-        f"{name}_p99_ms": statistics.median(shot.p99_ms for shot in shots),
-        f"{name}_p99_of_p50": statistics.median(shot.p99_ms / shot.p50_ms for shot in shots),
+        f"{name}_p50_ms": statistics.median(run["p50_ms"] for run in runs),
+        f"{name}_p99_ms": statistics.median(run["p99_ms"] for run in runs),
+        f"{name}_p99_of_p50": statistics.median(run["p99_ms"] / run["p50_ms"] for run in runs),
     }
+
+
+def _open_loop(target: Target, rate: float, count: int) -> dict[str, float]:
+    options = ("--connections", str(_CONNECTIONS), "--rate", str(rate), "--count", str(count))
+    found: dict[str, float] = json.loads(_client("open_loop_client", target, *options))
+    wanted = [count, count * target.reply_bytes]
+    if [found["replies"], found["bytes"]] != wanted:
+        raise LoadError(f"open loop: {found} instead of {wanted} replies and bytes")
+    return found
+
+
+def _client(module: str, target: Target, *options: str, path: str = "") -> str:
+    """Run one of this folder's clients with the target's request; what it prints."""
+    message = target.folder / "message.bin"
+    message.write_bytes(target.request)
+    path = path or target.server.wire.path(target.case)
+    command = [sys.executable, "-m", f"bench.{module}", str(target.server.port), path]
+    command += [str(message), *options]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
+    return done.stdout
 
 
 def alone(target: Target, raw: RawGraphs, home: Path, repeat: int, seconds: float) -> Figures:
@@ -102,8 +122,9 @@ def idle(server: Server, seconds: float = 5) -> Figures:
 def refusal(start: Start, case: Case) -> Figures:
     """Time of one caller's refusal while the queue is full.
 
-    A few callers keep a batch of the most rows running and as many rows waiting; beside them one
-    caller asks for a row, again and again.
+    One caller keeps a batch of the most rows running, another as many rows waiting; beside them a
+    third asks for a row, again and again. They send levels, so that the server is busy with runs
+    and not with messages.
 
     Args:
         start: the server's.
@@ -112,11 +133,11 @@ def refusal(start: Start, case: Case) -> Figures:
     limits = ("--max-rows", str(_FULL_ROWS), "--max-queue-rows", str(_FULL_ROWS))
     with stopping(start(*limits)) as server:
         server.wait_until_ready()
-        full = server.wire.request(Case(case.model, case.rpc, _FULL_ROWS))
         one = server.wire.request(case)
-        assert full is not None
         assert one is not None
-        times = _refused(server, server.wire.path(case), full, one)
+        levels = np.zeros((_FULL_ROWS, *case.model.row_shape), np.uint8)
+        full = vae_service_pb2.EncodeRequest(model=case.model.name, input=to_tensor(levels))
+        times = _refused(server, server.wire.path(case), full.SerializeToString(), one)
     return {
         "refusal_p50_ms": float(np.percentile(times, 50)),
         "refusal_p99_ms": float(np.percentile(times, 99)),
@@ -128,7 +149,7 @@ def _refused(server: Server, path: str, full: bytes, one: bytes) -> list[float]:
 
     def fill() -> None:
         with grpc.insecure_channel(server.address) as channel:
-            method = channel.unary_unary(path)
+            method: Any = channel.unary_unary(path)
             while not stop.is_set():
                 try:
                     method(full, timeout=30)
@@ -141,7 +162,7 @@ def _refused(server: Server, path: str, full: bytes, one: bytes) -> list[float]:
     times: list[float] = []
     end = time.monotonic() + 60
     with grpc.insecure_channel(server.address) as channel:
-        method = channel.unary_unary(path)
+        method: Any = channel.unary_unary(path)
         while len(times) < _PROBES and time.monotonic() < end:
             began = time.perf_counter()
             try:
@@ -159,15 +180,12 @@ def _refused(server: Server, path: str, full: bytes, one: bytes) -> list[float]:
     return times
 
 
-def streams(
-    server: Server, path: str, target: Target, raw: RawGraphs, repeat: int, seconds: float
-) -> Figures:
+def streams(target: Target, path: str, raw: RawGraphs, repeat: int, seconds: float) -> Figures:
     """Server CPU of a one-row message of bidirectional streams, each with a few unanswered.
 
     Args:
-        server: that serves them.
-        path: of the method, which takes and answers the unary one's messages in order.
-        target: the unary case.
+        target: the unary case, whose messages the stream takes and answers in order.
+        path: of the streaming method.
         raw: to check the answers by.
         repeat: how often.
         seconds: about how long each.
@@ -175,9 +193,9 @@ def streams(
     Returns:
         nothing where the server has no such method.
     """
-    request = target.request
+    server = target.server
     try:
-        replies = call_stream(server.address, path, [request] * _STREAM_CHECKS)
+        replies = call_stream(server.address, path, [target.request] * _STREAM_CHECKS)
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             return {}
@@ -185,29 +203,22 @@ def streams(
     assert len(replies) == _STREAM_CHECKS, f"{len(replies)} replies to {_STREAM_CHECKS} requests"
     for reply in replies:
         server.compare(target.case, reply, raw)
-    message = target.folder / "message.bin"
-    message.write_bytes(request)
-    count = 200
-    costs: list[float] = []
-    rates: list[float] = []
-    for _ in range(repeat + 1):
+    count, costs, rates = _FIRST_MESSAGES, list[float](), list[float]()
+    for _ in range(repeat + 1):  # the first finds out how many messages take so long
         cpu, began = server.process.cpu_seconds(), time.perf_counter()
-        _stream(server.port, path, message, count, len(replies[0]))
-        took = time.perf_counter() - began
+        _stream(target, path, count, len(replies[0]))
+        rates.append(count * _STREAMS / (time.perf_counter() - began))
         costs.append((server.process.cpu_seconds() - cpu) / (count * _STREAMS) * 1e6)
-        rates.append(count * _STREAMS / took)
-        count = max(200, round(seconds * rates[0] / _STREAMS))
+        count = max(_FIRST_MESSAGES, round(seconds * rates[0] / _STREAMS))
     return {
         "stream_message_us": statistics.median(costs[1:]),
         "stream_messages_s": statistics.median(rates[1:]),
     }
 
 
-def _stream(port: int, path: str, message: Path, count: int, reply_bytes: int) -> None:
-    command = [sys.executable, "-m", "bench.stream_client", str(port), path, str(message)]
-    command += ["--streams", str(_STREAMS), "--window", str(_WINDOW), "--count", str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    replies, size = map(int, done.stdout.split())
+def _stream(target: Target, path: str, count: int, reply_bytes: int) -> None:
+    options = ("--streams", str(_STREAMS), "--window", str(_WINDOW), "--count", str(count))
+    replies, size = map(int, _client("stream_client", target, *options, path=path).split())
     wanted = count * _STREAMS
     if (replies, size) != (wanted, wanted * reply_bytes):
         raise LoadError(f"{path}: {replies} replies of {size} bytes to {wanted} messages")

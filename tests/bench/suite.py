@@ -125,9 +125,7 @@ class Suite:
         self._progress(f"{case}: one caller beside the bare echo")
         self._add(own.alone(target, self._raw, self._settings.home, plan.repeat, plan.seconds))
         self._progress(f"{case}: bidirectional streams")
-        self._add(
-            own.streams(server, _STREAM_PATH, target, self._raw, plan.repeat, plan.seconds)
-        )
+        self._add(own.streams(target, _STREAM_PATH, self._raw, plan.repeat, plan.seconds))
         self._progress("the idle server")
         self._add(own.idle(server))
 

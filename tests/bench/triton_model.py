@@ -1,4 +1,4 @@
-"""Baseline (d)'s model.py: the same graph under Triton's Python backend, requests joined to a batch.
+"""Baseline (d)'s model.py: the same graph under Triton's Python backend, batched.
 
 Runs inside Triton's own Python process, in an environment with numpy < 2.
 """

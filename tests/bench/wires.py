@@ -1,7 +1,7 @@
 """The messages that servers speak: rows to request bytes, reply bytes to arrays."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -44,20 +44,21 @@ def numpy_prior(rows: int, size: int) -> Floats:
     return np.random.default_rng(SEED).standard_normal((rows, size), np.float32)
 
 
+_REPLIES: dict[str, Any] = {
+    "encode": vae_service_pb2.EncodeResponse,
+    "decode": vae_service_pb2.DecodeResponse,
+    "sample": vae_service_pb2.SampleResponse,
+}
+
+
 class VaeserveWire:
     """The messages of vaeserve.v1."""
-
-    _METHODS = {
-        "encode": ("Encode", vae_service_pb2.EncodeResponse),
-        "decode": ("Decode", vae_service_pb2.DecodeResponse),
-        "sample": ("Sample", vae_service_pb2.SampleResponse),
-    }
 
     def __init__(self, prior: Prior) -> None:
         self._prior = prior
 
     def path(self, case: Case) -> str:
-        return f"/vaeserve.v1.VaeService/{self._METHODS[case.rpc][0]}"
+        return f"/vaeserve.v1.VaeService/{case.rpc.capitalize()}"
 
     def request(self, case: Case) -> bytes:
         name = case.model.name
@@ -70,7 +71,7 @@ class VaeserveWire:
         return vae_service_pb2.DecodeRequest(model=name, latents=tensor).SerializeToString()
 
     def read(self, case: Case, reply: bytes) -> Outputs:
-        message = self._METHODS[case.rpc][1].FromString(reply)
+        message = _REPLIES[case.rpc].FromString(reply)
         return {
             name: arrays.from_tensor(getattr(message, name)).astype(np.float32)
             for name in case.outputs
