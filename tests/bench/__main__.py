@@ -54,10 +54,7 @@ def main(
     out: Path,
     markdown: Path | None,
 ) -> None:
-    """Measure the service and its peers, print what was found, and each bar with its verdict.
-
-    Exit code 1: a bar was missed.
-    """
+    """Measure the service and its peers, print what was found, and each bar with its verdict."""
     if not h2load.available():
         raise click.ClickException(h2load.MISSING)
     if "triton" in servers and not triton.installed(home):

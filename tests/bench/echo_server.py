@@ -1,7 +1,6 @@
 """The bare echo: the least that a gRPC server here can take to answer, without a model.
 
-A plain grpc.server for now. The echo of the server's own lane belongs here too: another way to make
-the same two methods, chosen by `--kind`.
+A plain grpc.server. Another transport's echo takes its place by answering bench.Echo/Unary here.
 """
 
 import argparse

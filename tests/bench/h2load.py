@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.http2 import PREFIX_BYTES, framed
+
 MISSING = "h2load is missing: install Debian's nghttp2-client (apt-get install nghttp2-client)"
 
 _CONNECTIONS = {1: (1, 1), 8: (8, 1), 64: (8, 8)}
-_PREFIX_BYTES = 5
 _TIMEOUT_S = 300
 
 
@@ -61,7 +62,7 @@ class Load:
         self._reply_bytes = reply_bytes
         self._body = folder / "body.bin"
         self._log = folder / "h2load.log"
-        self._body.write_bytes(b"\0" + len(message).to_bytes(4, "big") + message)
+        self._message = framed(message)
 
     def closed_loop(self, streams: int, requests: int) -> Shot:
         """Send so many requests, each stream its next one after its answer.
@@ -78,6 +79,7 @@ class Load:
 
     def _run(self, requests: int, *options: str) -> Shot:
         self._log.unlink(missing_ok=True)
+        self._body.write_bytes(self._message)  # each time: loads may share a folder
         command = ["h2load", "-n", str(requests), "-t", "1", *options, "-d", str(self._body)]
         command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
         command += ["--log-file", str(self._log), self._url]
@@ -95,7 +97,7 @@ class Load:
         succeeded = _number(r"(\d+) succeeded", output)
         ok = _number(r"status codes: (\d+) 2xx", output)
         data = _number(r"\((\d+)\) data", output)
-        wanted = requests * (_PREFIX_BYTES + self._reply_bytes)
+        wanted = requests * (PREFIX_BYTES + self._reply_bytes)
         if (succeeded, ok, data) != (requests, requests, wanted):
             raise LoadError(
                 f"{self._url}: of {requests} requests {succeeded} succeeded, {ok} with status 2xx; "

@@ -76,7 +76,8 @@ class Caller:
         for kind, flags, stream, payload in self.connection.receive():
             if kind == DATA:
                 self.reply_bytes += len(payload)
-            if flags & END_STREAM or kind == RESET:
+            # Some calls that fail are both ended and reset.
+            if (flags & END_STREAM or kind == RESET) and stream in self._numbers:
                 numbers.append(self._numbers.pop(stream))
         return numbers
 
