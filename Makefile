@@ -57,6 +57,16 @@ wheel: $(STAMP) ## Build the wheel into dist/
 clean: ## Remove everything that make made
 	rm -rf $(VENV) dist demo .image
 
+.PHONY: bench bench-peers
+BENCH_PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target
+bench: $(STAMP) ## Measure the server beside its peers; needs h2load; BENCH='--quick' or other options
+	PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m bench $(BENCH)
+
+bench-peers: $(STAMP) ## Install what bench compares with (Triton, uvloop) into .bench/peers
+	$(BENCH_PIP) .bench/peers/triton-server --no-deps nvidia-pytriton==0.7.0
+	$(BENCH_PIP) .bench/peers/triton-python 'numpy<2' onnxruntime==1.32.0
+	$(BENCH_PIP) .bench/peers/uvloop uvloop==0.23.0
+
 .PHONY: image image-check
 image: $(STAMP) ## Build the image of the server with Docker or buildah; EXTRA=gpu, BASE=IMAGE
 	$(BIN)/python deploy/image_build.py $(if $(EXTRA),--extra $(EXTRA)) $(if $(BASE),--base $(BASE))
