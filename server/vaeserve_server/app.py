@@ -1,13 +1,14 @@
 """Puts the server together, starts it, and takes it down without losing a request."""
 
+import dataclasses
 import logging
 import time
 from http.server import HTTPServer
 
-from vaeserve_server import transport
+from vaeserve_server import logs, metrics_endpoint, transport
 from vaeserve_server.catalogue import ModelHandlers
-from vaeserve_server.config import ServerConfig, split_address
-from vaeserve_server.errors import StartupError, Unavailable
+from vaeserve_server.config import ServerConfig, with_port
+from vaeserve_server.errors import Unavailable
 from vaeserve_server.health import Health
 from vaeserve_server.loading import load_catalogue
 from vaeserve_server.methods import MODEL_SERVICE, VAE_SERVICE, method_table
@@ -15,6 +16,7 @@ from vaeserve_server.metrics import Metrics
 from vaeserve_server.models import Catalogue
 from vaeserve_server.onnx_engine import choose_device
 from vaeserve_server.vae import VaeHandlers
+from vaeserve_server.worker_messages import Served
 
 _log = logging.getLogger(__name__)
 
@@ -24,18 +26,28 @@ class App:
 
     Attributes:
         port: gRPC port it got, after `start`.
-        metrics_port: Prometheus port it got, after `start`.
+        metrics_port: Prometheus port it got, after `start`; 0 for one of several workers.
+        metrics: every series.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
-        """Make every part; nothing listens yet."""
+    def __init__(self, config: ServerConfig, like: Served | None = None) -> None:
+        """Make every part; nothing listens yet.
+
+        Args:
+            config: with more than one worker this is one of them: it shares its gRPC port, and its
+                metrics are served elsewhere.
+            like: what the workers that serve already serve. This one takes the same, and listens
+                only when it is ready: until then they have the port's calls.
+        """
         self._config = config
+        self._alone = config.workers == 1
+        self._like = like
         self._catalogue: Catalogue | None = None
         self._draining = False
-        self._metrics = Metrics()
-        vae = VaeHandlers(self._served, self._metrics)
+        self.metrics = Metrics()
+        vae = VaeHandlers(self._served, self.metrics)
         methods = method_table(vae, ModelHandlers(self._served))
-        self._server = transport.make_server(methods, self._metrics)
+        self._server = transport.make_server(methods, self.metrics, reuse_port=not self._alone)
         self._health = Health(self._server)
         services = (VAE_SERVICE, MODEL_SERVICE, "grpc.health.v1.Health")
         transport.add_reflection(self._server, services)
@@ -51,23 +63,30 @@ class App:
         """
         device = choose_device(self._config.device)
         try:
-            self._listen()
+            if self._like is None:
+                self._listen()
             self._catalogue = load_catalogue(
-                self._config, device, self._metrics, self._health.not_ready
+                self._config, device, self.metrics, self._health.not_ready, self._like
             )
+            self._health.loaded(self._catalogue)
+            if self._like is not None:
+                self._listen()
         except BaseException:
             self.stop(grace_s=0)
             raise
-        self._health.loaded(self._catalogue)
-        _log.info(
-            "ready" if self._catalogue.complete else "not ready: some models were refused",
-            extra={
-                "address": _with_port(self._config.address, self.port),
-                "metrics_address": _with_port(self._config.metrics_address, self.metrics_port),
-                "models": sorted(self._catalogue.models),
-                "refused": self._catalogue.problems,
-            },
-        )
+        if self._alone:
+            got = dataclasses.replace(
+                self._config,
+                address=with_port(self._config.address, self.port),
+                metrics_address=with_port(self._config.metrics_address, self.metrics_port),
+            )
+            logs.ready(got, self._catalogue.models, self._catalogue.problems)
+
+    def served(self) -> Served:
+        """What is served, once started."""
+        catalogue = self._served()
+        versions = {name: model.info.version for name, model in catalogue.models.items()}
+        return Served(versions, catalogue.problems)
 
     @property
     def loaded(self) -> bool:
@@ -99,12 +118,10 @@ class App:
 
     def _listen(self) -> None:
         # gRPC's port last: it is held until its server has been started and stopped.
-        try:
-            self._endpoint, self.metrics_port = self._metrics.listen(self._config.metrics_address)
-        except OSError as error:
-            raise StartupError(
-                f"cannot listen on {self._config.metrics_address}: {error.strerror}"
-            ) from error
+        if self._alone:
+            self._endpoint, self.metrics_port = metrics_endpoint.listen(
+                self._config.metrics_address, self.metrics.registry
+            )
         self.port = transport.bind(self._server, self._config.address)
         self._server.start()
 
@@ -114,8 +131,3 @@ class App:
         if self._catalogue is None:
             raise Unavailable("the server is loading its models", reason="LOADING")
         return self._catalogue
-
-
-def _with_port(address: str, port: int) -> str:
-    host, _ = split_address(address)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

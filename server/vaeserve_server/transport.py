@@ -35,8 +35,6 @@ _REFLECTION_CALLS = 8
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # Two servers on one port would each get some of the calls, silently.
-    ("grpc.so_reuseport", 0),
     # gRPC cancels calls at random once 1,000 have arrived and not been picked up: a burst would do.
     ("grpc.server.max_pending_requests", _MAX_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
@@ -48,11 +46,20 @@ _OPTIONS = (
 _Behaviour = Callable[[bytes, grpc.ServicerContext], bytes]
 
 
-def make_server(methods: list[Method], metrics: Metrics) -> grpc.Server:
-    """A server that carries the methods; further services may be added before it is started."""
+def make_server(methods: list[Method], metrics: Metrics, *, reuse_port: bool) -> grpc.Server:
+    """A server that carries the methods; further services may be added before it is started.
+
+    Args:
+        methods: what it answers.
+        metrics: told of every call.
+        reuse_port: whether further processes of this user may listen on its port; connections are
+            then spread over them.
+    """
+    # Unasked, two servers on one port would each get some of the calls, silently.
+    options = (*_OPTIONS, ("grpc.so_reuseport", int(reuse_port)))
     pool = ThreadPoolExecutor(_MAX_CALLS, thread_name_prefix="rpc")
     server = grpc.server(
-        ThreadPoolExecutor(_HEALTH_CALLS, thread_name_prefix="health"), options=_OPTIONS
+        ThreadPoolExecutor(_HEALTH_CALLS, thread_name_prefix="health"), options=options
     )
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
     for method in methods:
