@@ -52,6 +52,7 @@ class Supervisor:
         self._config = config
         self._metrics = WorkerMetrics()
         self._workers: dict[int, WorkerProcess] = {}
+        self._serving: set[int] = set()  # numbers of those that are ready
         # By number of the worker: when it is to be started, and how often in a row it has died.
         self._due = dict.fromkeys(range(config.workers), 0.0)
         self._deaths = dict.fromkeys(range(config.workers), 0)
@@ -87,6 +88,7 @@ class Supervisor:
             )
             signal.signal(signal.SIGTERM, self._on_signal)
             signal.signal(signal.SIGINT, self._on_signal)
+            _log.info("starting workers", extra={"workers": self._config.workers})
             for worker in self._changed_workers():
                 if worker.exit_code is None:
                     self._ready(worker)
@@ -117,7 +119,14 @@ class Supervisor:
     def _start(self, number: int) -> None:
         del self._due[number]
         start = WorkerStart(number, self._config, self._like)
-        worker = WorkerProcess(start, self._news.put)
+        try:
+            worker = WorkerProcess(start, self._news.put)
+        except OSError as error:
+            # No memory or no process left: not a reason to lose the workers that there are.
+            delay = self._postpone(number)
+            problem = {"worker": number, "problem": str(error), "again_after_s": delay}
+            _log.error("cannot start a worker", extra=problem)
+            return
         self._workers[number] = worker
         self._metrics.started(worker, again=self._deaths[number] > 0)
 
@@ -131,8 +140,8 @@ class Supervisor:
             return
         self._failed_starts = 0
         _log.info("worker ready", extra={"worker": worker.number, "pid": worker.pid})
-        all_ready = sum(other.served is not None for other in self._workers.values())
-        if all_ready == self._config.workers and not self._announced:
+        self._serving.add(worker.number)
+        if len(self._serving) == self._config.workers and not self._announced:
             self._announced = True
             logs.ready(self._config, worker.served.versions, worker.served.refused)
 
@@ -147,14 +156,12 @@ class Supervisor:
         if worker.served is None:
             self._failed_starts += 1
             hopeless = worker.failure is not None and not self._announced
-            nobody = all(other.served is None for other in self._workers.values())
-            if hopeless or (nobody and self._failed_starts >= _MAX_FAILED_STARTS):
+            nobody = not self._serving and self._failed_starts >= _MAX_FAILED_STARTS
+            if hopeless or nobody:
                 raise StartupError(reason)
-        lived_s = time.monotonic() - worker.started
-        deaths = 1 if lived_s > _LIVED_A_WHILE_S else self._deaths[worker.number] + 1
-        self._deaths[worker.number] = deaths
-        delay = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** min(deaths - 1, 16))
-        self._due[worker.number] = time.monotonic() + delay
+        if time.monotonic() - worker.started > _LIVED_A_WHILE_S:
+            self._deaths[worker.number] = 0
+        delay = self._postpone(worker.number)
         _log.error(
             "worker ended",
             extra={
@@ -162,9 +169,20 @@ class Supervisor:
                 "pid": worker.pid,
                 "exit_code": worker.exit_code,
                 "problem": worker.failure,
-                "replaced_after_s": delay,
+                "again_after_s": delay,
             },
         )
+
+    def _postpone(self, number: int) -> float:
+        """Set when a worker is started again.
+
+        Returns:
+            after how many seconds.
+        """
+        self._deaths[number] += 1
+        delay = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** min(self._deaths[number] - 1, 16))
+        self._due[number] = time.monotonic() + delay
+        return delay
 
     def _drain(self) -> int:
         _log.info("draining; another signal ends at once", extra={"workers": len(self._workers)})
@@ -192,6 +210,7 @@ class Supervisor:
 
     def _forget(self, worker: WorkerProcess) -> None:
         del self._workers[worker.number]
+        self._serving.discard(worker.number)
         self._metrics.ended(worker)
 
     def _on_signal(self, *_: object) -> None:

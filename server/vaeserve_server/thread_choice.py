@@ -43,25 +43,45 @@ class Cost:
         )
 
 
-def choose_threads(run_with: Callable[[int], Callable[[int], object]], cpus: int) -> int:
+def choose_threads(
+    run_with: Callable[[int], Callable[[int], object]],
+    cpus: int,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    cpu_clock: Callable[[], float] = time.process_time,
+) -> int:
     """The most threads that are worth it: all CPUs, a half, a quarter, ... or 1.
 
     Args:
         run_with: makes, for a number of threads, what runs the graph on so many rows.
         cpus: that this process may use.
+        clock: seconds.
+        cpu_clock: seconds of CPU time of this process.
     """
     if cpus == 1:
         return 1
+
+    def fastest(run: Callable[[int], object], rows: int) -> tuple[float, float]:
+        """Time and CPU time of the fastest of a few runs: what others do meanwhile only adds."""
+        run(rows)  # allocates
+        wall_s, cpu_s = [], []
+        for _ in range(_RUNS):
+            cpu, start = cpu_clock(), clock()
+            run(rows)
+            wall_s.append(clock() - start)
+            cpu_s.append(cpu_clock() - cpu)
+        return min(wall_s), min(cpu_s)
+
     run = run_with(1)
-    row_s, _ = _time(run, 1)
+    row_s, _ = fastest(run, 1)
     rows = max(1, min(_BATCH_ROWS, int(_LONGEST_BATCH_S / row_s)))
-    one_thread = Cost(row_s, *_time(run, rows))
+    one_thread = Cost(row_s, *fastest(run, rows))
     if one_thread.batch_s < _WORTH_SPLITTING_S:
         return 1
     for threads in _halves(cpus):
         run = run_with(threads)
-        row_s, _ = _time(run, 1)
-        if Cost(row_s, *_time(run, rows)).worth(one_thread):
+        row_s, _ = fastest(run, 1)
+        if Cost(row_s, *fastest(run, rows)).worth(one_thread):
             return threads
     return 1
 
@@ -70,15 +90,3 @@ def _halves(cpus: int) -> Iterator[int]:
     while cpus > 1:
         yield cpus
         cpus //= 2
-
-
-def _time(run: Callable[[int], object], rows: int) -> tuple[float, float]:
-    """Time and CPU time of the fastest of a few runs: what others do meanwhile only adds."""
-    run(rows)  # allocates
-    wall_s, cpu_s = [], []
-    for _ in range(_RUNS):
-        cpu, start = time.process_time(), time.perf_counter()
-        run(rows)
-        wall_s.append(time.perf_counter() - start)
-        cpu_s.append(time.process_time() - cpu)
-    return min(wall_s), min(cpu_s)
