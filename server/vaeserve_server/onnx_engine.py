@@ -177,10 +177,9 @@ def _create_session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Threads that spin between the operators of a run save it their wake-ups; beyond its end they
-    # would burn a core while no request is there.
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(threads > 1)))
-    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # A spinning thread burns a core while no request is there, and during a run it takes the core
+    # from the threads that receive and answer.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Warnings about the optimiser's decisions are not for operators; errors are raised.
     options.log_severity_level = 3
     providers: Sequence[str | tuple[str, dict[str, Any]]] = [CPU]

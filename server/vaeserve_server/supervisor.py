@@ -180,7 +180,7 @@ class Supervisor:
             after how many seconds.
         """
         self._deaths[number] += 1
-        delay = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** min(self._deaths[number] - 1, 16))
+        delay = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * (1 << min(self._deaths[number] - 1, 16)))
         self._due[number] = time.monotonic() + delay
         return delay
 
