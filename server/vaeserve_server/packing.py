@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vaeserve.v1 import arrays
 from vaeserve.v1.noise import Block, Stream, standard_normal_blocks
 from vaeserve_server.call import Floats, Rows
 from vaeserve_server.errors import InvalidArgument, ServiceError
@@ -74,7 +73,7 @@ def value_problem(values: Floats, field: str, *, unit_interval: bool) -> Service
     )
 
 
-def model_values(rows: arrays.Array, levels: Floats | None) -> Floats:
+def model_values(rows: npt.NDArray[np.generic], levels: Floats | None) -> Floats:
     """Input rows as an encoder sees them.
 
     Args:
