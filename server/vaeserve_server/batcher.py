@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-import numpy as np
-
 from vaeserve_server.call import Call, Done, Floats, Outputs, Rows, Timing
 from vaeserve_server.config import Placement
 from vaeserve_server.engine import Engine, EngineMemoryError
@@ -31,7 +29,7 @@ from vaeserve_server.errors import (
     ServiceError,
     Unavailable,
 )
-from vaeserve_server.packing import Packer
+from vaeserve_server.packing import Packer, finite
 from vaeserve_server.row_queue import Batch, Item, RowQueue
 from vaeserve_server.run_times import RunTimes
 from vaeserve_server.turn import Turn
@@ -337,7 +335,7 @@ class Batcher:
         """Give each request its own rows, or all of them the error."""
         if isinstance(outcome, EngineMemoryError):
             outcome = OutOfMemory(f"{outcome}; send fewer rows")
-        finite = isinstance(outcome, Exception) or _finite(outcome)
+        all_finite = isinstance(outcome, Exception) or all(map(finite, outcome))
         begin = 0
         now = self._clock()
         for item in items:
@@ -352,7 +350,7 @@ class Batcher:
                 item.finish(outcome)
             else:
                 own = tuple([output[begin:end] for output in outcome])
-                if finite or _finite(own):
+                if all_finite or all(map(finite, own)):
                     item.finish(own)
                 else:
                     item.finish(
@@ -378,13 +376,3 @@ class Batcher:
             item.finish(RuntimeError("the batcher died"))
         if first:
             self._on_death()
-
-
-def _finite(outputs: Outputs) -> bool:
-    """Whether no value is NaN or Inf.
-
-    One sum tells at a third of the cost: it is finite only if all values are. Where it is not,
-    values may still be finite and only their sum too large.
-    """
-    sums = [float(np.add.reduce(output.reshape(-1))) for output in outputs]
-    return all(map(math.isfinite, sums)) or all(np.isfinite(output).all() for output in outputs)

@@ -159,6 +159,11 @@ class Packer:
         return value_problem(rows, self._field, unit_interval=self._unit_interval)
 
 
+def finite(values: Floats) -> bool:
+    """Whether no value is NaN or infinite."""
+    return _sound(values, -_LARGEST, _LARGEST)
+
+
 def _sound(values: Floats, low: float, high: float) -> bool:
     flat = values.reshape(-1)
     # Both propagate NaN, which no comparison lets pass.
