@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+PERF_ANALYZER := $(VENV)/perf_analyzer
 
 .PHONY: help install demo test lint fmt proto proto-check perf-analyzer wheel clean
 .DEFAULT_GOAL := help
@@ -21,6 +22,7 @@ demo: $(STAMP) ## Train, export, verify, serve, call and load-test on handwritte
 	$(BIN)/vaeserve demo --out demo
 
 test: lint ## Lint, type checks and every test
+	-test -x $(PERF_ANALYZER)/perf_analyzer || $(MAKE) --no-print-directory perf-analyzer # its tests skip without it
 	$(BIN)/python -m pytest
 
 lint: $(STAMP) proto-check ## ruff, mypy, import rules, proto lint and drift
@@ -40,8 +42,7 @@ proto-check: $(STAMP)
 	$(BIN)/buf lint proto
 	$(BIN)/python proto/generate.py --check
 
-PERF_ANALYZER := $(VENV)/perf_analyzer
-perf-analyzer: $(STAMP) ## Fetch NVIDIA's perf_analyzer (Debian, Ubuntu); `make test` then uses it
+perf-analyzer: $(STAMP) ## Fetch NVIDIA's perf_analyzer (Debian, Ubuntu) for its tests
 	mkdir -p $(PERF_ANALYZER)/parts
 	$(BIN)/python -m pip download --quiet --no-deps -d $(PERF_ANALYZER)/parts tritonclient==2.50.0 nvidia-cuda-runtime-cu12
 	cd $(PERF_ANALYZER)/parts && apt-get download libb64-0d
@@ -56,6 +57,16 @@ wheel: $(STAMP) ## Build the wheel into dist/
 
 clean: ## Remove everything that make made
 	rm -rf $(VENV) dist demo .image
+
+.PHONY: bench bench-peers
+BENCH_PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target
+bench: $(STAMP) ## Measure the server beside its peers; needs h2load; BENCH='--quick' or other options
+	PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m bench $(BENCH)
+
+bench-peers: $(STAMP) ## Install what bench compares with (Triton, uvloop) into .bench/peers
+	$(BENCH_PIP) .bench/peers/triton-server --no-deps nvidia-pytriton==0.7.0
+	$(BENCH_PIP) .bench/peers/triton-python 'numpy<2' onnxruntime==1.32.0
+	$(BENCH_PIP) .bench/peers/uvloop uvloop==0.23.0
 
 .PHONY: image image-check
 image: $(STAMP) ## Build the image of the server with Docker or buildah; EXTRA=gpu, BASE=IMAGE

@@ -1,12 +1,16 @@
 """Puts the server together, starts it, and takes it down without losing a request."""
 
+import dataclasses
 import logging
+import os
+import signal
 import time
 from http.server import HTTPServer
 
+from vaeserve_server import logs, metrics_endpoint
 from vaeserve_server.catalogue import ModelHandlers
-from vaeserve_server.config import ServerConfig, split_address
-from vaeserve_server.errors import StartupError, Unavailable
+from vaeserve_server.config import ServerConfig, with_port
+from vaeserve_server.errors import Unavailable
 from vaeserve_server.health import Health
 from vaeserve_server.loading import load_catalogue
 from vaeserve_server.methods import MODEL_SERVICE, VAE_SERVICE, Method, method_table, oip_methods
@@ -20,6 +24,7 @@ from vaeserve_server.shared_memory import Regions
 from vaeserve_server.transport import Transport
 from vaeserve_server.turn import Turn
 from vaeserve_server.vae import VaeHandlers
+from vaeserve_server.worker_messages import Served
 
 _log = logging.getLogger(__name__)
 
@@ -29,24 +34,35 @@ class App:
 
     Attributes:
         port: gRPC port it got, after `start`.
-        metrics_port: Prometheus port it got, after `start`.
+        metrics_port: Prometheus port it got, after `start`; 0 for one of several workers.
+        metrics: every series.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
-        """Make every part; nothing listens yet."""
+    def __init__(self, config: ServerConfig, like: Served | None = None) -> None:
+        """Make every part; nothing listens yet.
+
+        Args:
+            config: with more than one worker this is one of them: it shares its gRPC port, and its
+                metrics are served elsewhere.
+            like: what the workers that serve already serve. This one takes the same, and listens
+                only when it is ready: until then they have the port's calls.
+        """
         self._config = config
+        self._alone = config.workers == 1
+        self._like = like
         self._catalogue: Catalogue | None = None
         self._draining = False
-        self._metrics = Metrics()
-        vae = VaeHandlers(self._served, self._metrics)
+        self.metrics = Metrics()
+        vae = VaeHandlers(self._served, self.metrics)
         methods = method_table(vae, ModelHandlers(self._served)) + self._oip_methods()
         self._turn = Turn()
         self._transport = Transport(
             methods,
-            self._metrics,
+            self.metrics,
             self._turn,
             choice=config.transport,
-            on_death=lambda: self._health.not_ready(),  # noqa: PLW0108  made after this
+            reuse_port=not self._alone,
+            on_death=self._died,
         )
         self._health = Health(self._transport.server)
         self._transport.add_reflection(
@@ -64,24 +80,35 @@ class App:
         """
         device = choose_device(self._config.device)
         try:
-            self._listen()
+            if self._like is None:
+                self._listen()
             self._catalogue = load_catalogue(
-                self._config, device, self._metrics, self._health.not_ready, self._turn
+                self._config,
+                device,
+                self.metrics,
+                on_death=self._died,
+                turn=self._turn,
+                like=self._like,
             )
+            self._health.loaded(self._catalogue)
+            if self._like is not None:
+                self._listen()
         except BaseException:
             self.stop(grace_s=0)
             raise
-        self._health.loaded(self._catalogue)
-        _log.info(
-            "ready" if self._catalogue.complete else "not ready: some models were refused",
-            extra={
-                "address": _with_port(self._config.address, self.port),
-                "metrics_address": _with_port(self._config.metrics_address, self.metrics_port),
-                "transport": self._transport.name,
-                "models": sorted(self._catalogue.models),
-                "refused": self._catalogue.problems,
-            },
-        )
+        if self._alone:
+            got = dataclasses.replace(
+                self._config,
+                address=with_port(self._config.address, self.port),
+                metrics_address=with_port(self._config.metrics_address, self.metrics_port),
+            )
+            logs.ready(got, self._catalogue.models, self._catalogue.problems)
+
+    def served(self) -> Served:
+        """What is served, once started."""
+        catalogue = self._served()
+        versions = {name: model.info.version for name, model in catalogue.models.items()}
+        return Served(versions, catalogue.problems)
 
     @property
     def loaded(self) -> bool:
@@ -111,16 +138,22 @@ class App:
             self._endpoint.shutdown()
             self._endpoint.server_close()
 
+    def _died(self) -> None:
+        """A thread that everybody needs has died of a bug: nothing is ready any more."""
+        self._health.not_ready()
+        if not self._alone:
+            os.kill(os.getpid(), signal.SIGTERM)  # drains; the supervisor then replaces this worker
+
     def _oip_methods(self) -> list[Method]:
         models = OipModels()
         regions = Regions(enabled=self._config.system_shared_memory)
         return oip_methods(
-            InferHandlers(self._served, models, regions, self._metrics),
+            InferHandlers(self._served, models, regions, self.metrics),
             OipCatalogueHandlers(
                 self._served,
                 models,
                 regions,
-                self._metrics.statistics,
+                self.metrics.statistics,
                 # The health service is made after this.
                 lambda model: self._health.is_ready(model),  # noqa: PLW0108
             ),
@@ -128,12 +161,10 @@ class App:
 
     def _listen(self) -> None:
         # gRPC's port last: it is held until its server has been started and stopped.
-        try:
-            self._endpoint, self.metrics_port = self._metrics.listen(self._config.metrics_address)
-        except OSError as error:
-            raise StartupError(
-                f"cannot listen on {self._config.metrics_address}: {error.strerror}"
-            ) from error
+        if self._alone:
+            self._endpoint, self.metrics_port = metrics_endpoint.listen(
+                self._config.metrics_address, self.metrics.registry
+            )
         self.port = self._transport.start(self._config.address)
 
     def _served(self) -> Catalogue:
@@ -142,8 +173,3 @@ class App:
         if self._catalogue is None:
             raise Unavailable("the server is loading its models", reason="LOADING")
         return self._catalogue
-
-
-def _with_port(address: str, port: int) -> str:
-    host, _ = split_address(address)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-import numpy as np
-
 from vaeserve_server.call import Call, Done, Floats, Outputs, Rows, Timing
 from vaeserve_server.config import Placement
 from vaeserve_server.engine import Engine, EngineMemoryError
@@ -31,7 +29,7 @@ from vaeserve_server.errors import (
     ServiceError,
     Unavailable,
 )
-from vaeserve_server.packing import Packer
+from vaeserve_server.packing import Packer, finite
 from vaeserve_server.row_queue import Batch, Item, RowQueue
 from vaeserve_server.run_times import RunTimes
 from vaeserve_server.turn import Turn
@@ -119,7 +117,8 @@ class Batcher:
         self._unanswered = 0
         self._closed = False
         self._dead = False
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()
+        self._wake = threading.Condition(self._lock)
         self._threads = [
             threading.Thread(target=self._loop, name=f"{name}-{number}", daemon=True)
             for number in range(_THREADS)
@@ -151,10 +150,12 @@ class Batcher:
             DeadlineExceeded: the answer could not be there in time.
         """
         try:
-            with self._wake:
+            with self._lock:
                 now = self._clock()
                 count = len(rows)
-                self._admit(count, call, now)
+                waiting = self._queue.rows + count
+                if call.deadline is not None or self._closed or waiting > self._max_queue_rows:
+                    self._admit(count, call, now)
                 self._queue.push(Item(rows, count, call, done, now))
                 self._unanswered += 1
                 full = self._queue.rows >= self._max_rows
@@ -167,7 +168,7 @@ class Batcher:
     def pump(self) -> None:
         """Run what waits, batch by batch, as long as that is short; else wake a thread for it."""
         while True:
-            with self._wake:
+            with self._lock:
                 if self._busy or not self._queue:
                     return  # whoever is busy takes what waits
                 rows = min(self._queue.rows, self._max_rows)
@@ -184,7 +185,7 @@ class Batcher:
     def close(self, timeout_s: float) -> None:
         """Refuse new requests, finish those admitted, end the threads."""
         end = time.monotonic() + timeout_s
-        with self._wake:
+        with self._lock:
             self._closed = True
             self._wake.notify_all()
         for thread in self._threads:
@@ -222,7 +223,7 @@ class Batcher:
     def _loop(self) -> None:
         try:
             while True:
-                with self._wake:
+                with self._lock:
                     while self._busy or not self._queue:
                         if self._closed and not self._queue:
                             return
@@ -256,39 +257,39 @@ class Batcher:
 
     def _run(self, batch: Batch, *, timed_out: bool, inline: bool) -> None:
         """Run a batch and answer its callers; the engine is free again before they are answered."""
-        unanswered = [*batch.items, *(item for item, _ in batch.dropped)]
+        items, dropped = batch.items, batch.dropped
+        count = len(items) + len(dropped)
         try:
-            for item, error in batch.dropped:
+            for item, error in dropped:
                 self._drop(item, error)
-            reason = _close_reason(batch, timed_out)
-            outcomes = self._run_items(batch.items, reason, inline) if batch.items else []
-            self._free()
-            for items, outcome in outcomes:
+            reason = "full" if batch.full else "timeout" if timed_out else "idle"
+            outcome = self._run_rows(items, reason, inline) if items else ()
+            if isinstance(outcome, EngineMemoryError) and len(items) > 1:
+                half = len(items) // 2
+                halves = [
+                    (part, self._run_rows(part, reason, inline))
+                    for part in (items[:half], items[half:])
+                ]
+                self._free()
+                for part, part_outcome in halves:
+                    self._scatter(part, part_outcome)
+            else:
+                self._free()
                 self._scatter(items, outcome)
         except BaseException:
-            for item in unanswered:
+            for item in items:
                 item.finish(RuntimeError("the batcher died"))
             raise
         finally:
-            with self._wake:
-                self._unanswered -= len(unanswered)
+            with self._lock:
+                self._unanswered -= count
 
     def _free(self) -> None:
-        with self._wake:
+        with self._lock:
             self._busy = False
             self._running_rows = 0
             if self._queue or self._closed:
                 self._wake.notify()
-
-    def _run_items(
-        self, items: list[Item], reason: str, inline: bool
-    ) -> list[tuple[list[Item], Outputs | Exception]]:
-        outcome = self._run_rows(items, reason, inline)
-        if isinstance(outcome, EngineMemoryError) and len(items) > 1:
-            half = len(items) // 2
-            parts = items[:half], items[half:]
-            return [(part, self._run_rows(part, reason, inline)) for part in parts]
-        return [(items, outcome)]
 
     def _run_rows(self, items: list[Item], reason: str, inline: bool) -> Outputs | Exception:
         """Run the rows of requests; those that no model may see are answered and left out."""
@@ -334,12 +335,13 @@ class Batcher:
         """Give each request its own rows, or all of them the error."""
         if isinstance(outcome, EngineMemoryError):
             outcome = OutOfMemory(f"{outcome}; send fewer rows")
-        finite = isinstance(outcome, Exception) or _finite(outcome)
+        all_finite = isinstance(outcome, Exception) or all(map(finite, outcome))
         begin = 0
         now = self._clock()
         for item in items:
             end = begin + item.count
-            gone = item.gone(now)
+            call = item.call
+            gone = item.gone(now) if call.cancelled or call.deadline is not None else None
             if gone is not None:
                 self._drop(item, gone)
             elif isinstance(outcome, ServiceError):
@@ -348,7 +350,7 @@ class Batcher:
                 item.finish(outcome)
             else:
                 own = tuple([output[begin:end] for output in outcome])
-                if finite or _finite(own):
+                if all_finite or all(map(finite, own)):
                     item.finish(own)
                 else:
                     item.finish(
@@ -363,7 +365,7 @@ class Batcher:
     def _die(self) -> None:
         """Only a bug gets here. Nobody may be left waiting."""
         _log.critical("batcher died", exc_info=True)
-        with self._wake:
+        with self._lock:
             first = not self._dead
             self._closed = self._dead = True
             self._busy = True
@@ -374,20 +376,3 @@ class Batcher:
             item.finish(RuntimeError("the batcher died"))
         if first:
             self._on_death()
-
-
-@np.errstate(over="ignore", invalid="ignore")  # what overflows is what is looked for
-def _finite(outputs: Outputs) -> bool:
-    """Whether no value is NaN or Inf.
-
-    One sum tells at a third of the cost: it is finite only if all values are. Where it is not,
-    values may still be finite and only their sum too large.
-    """
-    sums = [float(np.add.reduce(output, axis=None)) for output in outputs]
-    return all(map(math.isfinite, sums)) or all(np.isfinite(output).all() for output in outputs)
-
-
-def _close_reason(batch: Batch, timed_out: bool) -> str:
-    if batch.full:
-        return "full"
-    return "timeout" if timed_out else "idle"

@@ -78,6 +78,23 @@ class Run(NamedTuple):
     rows: Rows
 
 
+Build = Callable[[Outputs], bytes]
+
+
+class Plain(NamedTuple):
+    """What most requests come to: rows through one graph, and a reply made of its outputs.
+
+    Attributes:
+        graph: which.
+        rows: its input.
+        build: the serialised reply of the outputs; equal for requests of equal replies.
+    """
+
+    graph: Graph
+    rows: Rows
+    build: Build
+
+
 class Heavy:
     """Yielded by a handler whose next step takes longer than a change of threads."""
 
@@ -88,6 +105,20 @@ Done = Callable[[Outputs | Exception], None]
 Answer = Message | bytes
 Reply = Callable[[Answer | Exception], None]
 Steps = Generator[Run | Heavy, Outputs, Answer]
+Handled = Answer | Plain | Steps
+
+
+def run_plain(graph: Graph, rows: Rows, build: Build, call: Call, reply: Reply) -> None:
+    """Run a Plain, and pass the reply or the error on, once.
+
+    Raises:
+        ServiceError: refused; `reply` is not called.
+    """
+
+    def answer(outcome: Outputs | Exception) -> None:
+        reply(outcome if isinstance(outcome, Exception) else build(outcome))
+
+    graph.submit(rows, call, answer)
 
 
 class Drive:

@@ -1,18 +1,13 @@
 """`vaeserve serve` and `vaeserve doctor`: options and environment in, exit codes out."""
 
 import json
-import logging
-import os
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 _STARTUP_FAILED = 3
-_KILLED_AT_ONCE = 1
 
 
 @click.command(context_settings={"auto_envvar_prefix": "VAESERVE", "show_default": True})
@@ -67,6 +62,12 @@ _KILLED_AT_ONCE = 1
     is_flag=True,
     help="Let callers name this host's shared memory; trusted callers only.",
 )
+@click.option(
+    "--workers",
+    type=int,
+    default=1,
+    help="Processes that share the port and the CPUs; each has the models and a queue of its own.",
+)
 def serve(**options: Any) -> None:
     """Serve every model of REPOSITORY over gRPC.
 
@@ -74,35 +75,25 @@ def serve(**options: Any) -> None:
     with 0, a second one ends at once. Exit code 3: could not start.
     """
     from vaeserve_server import logs  # noqa: PLC0415  loaded only when called
-    from vaeserve_server.app import App  # noqa: PLC0415
     from vaeserve_server.config import ServerConfig  # noqa: PLC0415
     from vaeserve_server.errors import StartupError  # noqa: PLC0415
 
     logs.configure()
     try:
-        app = App(ServerConfig(**options))
+        config = ServerConfig(**options)
     except ValueError as error:
         _fail(str(error))
-    stop = threading.Event()
-
-    def on_signal(*_: object) -> None:
-        if stop.is_set():
-            os._exit(_KILLED_AT_ONCE)
-        if not app.loaded:
-            os._exit(0)  # nobody is being served yet
-        stop.set()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
     try:
-        app.start()
+        if config.workers > 1:
+            from vaeserve_server.supervisor import Supervisor  # noqa: PLC0415  loads no model
+
+            sys.exit(Supervisor(config).run())
+        from vaeserve_server.app import App  # noqa: PLC0415
+        from vaeserve_server.process import serve_until_signal  # noqa: PLC0415
+
+        serve_until_signal(App(config))
     except StartupError as error:
         _fail(str(error))
-    stop.wait()
-    app.drain()
-    logging.shutdown()
-    # Not sys.exit: a run that hangs beyond the grace would hold the process.
-    os._exit(0)
 
 
 def _fail(message: str) -> NoReturn:

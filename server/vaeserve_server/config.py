@@ -1,4 +1,4 @@
-"""Settings of one server process, validated when made."""
+"""Settings of a server, validated when made."""
 
 import math
 from dataclasses import dataclass
@@ -34,6 +34,8 @@ class ServerConfig:
         grace_s: seconds that calls in flight get to finish.
         system_shared_memory: whether callers may have any POSIX shared memory object of this host
             read and written, by its key.
+        workers: processes that share the gRPC port; 1 serves in this one. The queue's limit and
+            `threads` are each worker's own.
     """
 
     repository: Path
@@ -49,9 +51,12 @@ class ServerConfig:
     drain_delay_s: float = 5.0
     grace_s: float = 20.0
     system_shared_memory: bool = False
+    workers: int = 1
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""
+        if self.workers < 1:
+            raise ValueError("workers must be at least 1")
         if self.max_rows < 1:
             raise ValueError("max_rows must be at least 1")
         if self.max_queue_rows < self.max_rows:
@@ -76,3 +81,9 @@ def split_address(address: str) -> tuple[str, int]:
     if not colon or not host or not port.isdigit() or int(port) > 65535:
         raise ValueError(f"{address!r} is not HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def with_port(address: str, port: int) -> str:
+    """The address with the port it got."""
+    host, _ = split_address(address)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

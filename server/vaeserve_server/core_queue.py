@@ -7,6 +7,7 @@ An operation's completion comes back as an event whose tag is the callable that 
 it; the event's fields are read by the functions here.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from typing import Any
 
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it ships no types
+
+from vaeserve_server.turn import Turn
 
 TRIED = ((1, 76), (1, 85))
 """First and last grpcio release, major and minor, that the conformance suite passed on."""
@@ -28,7 +31,13 @@ _COMPLETE = cygrpc.CompletionType.operation_complete
 _SHUTDOWN = cygrpc.CompletionType.queue_shutdown
 _OK = cygrpc.StatusCode.ok
 
+# Operations that hold nothing of their call, made once.
+_SEND_NO_METADATA = cygrpc.SendInitialMetadataOperation(None, 0)
+_SEND_OK = cygrpc.SendStatusFromServerOperation(None, _OK, b"", 0)
+
 _PROBE_S = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class CoreQueue:
@@ -53,10 +62,26 @@ class CoreQueue:
         event = self._queue.poll()
         return None if event.completion_type == _SHUTDOWN else event
 
-    def next_now(self) -> Event | None:
-        """The next event if there is one already."""
-        event = self._queue.poll(deadline=0)
-        return event if event.completion_type == _COMPLETE else None
+    def take_turn(self, event: Event, limit: int, turn: Turn) -> None:
+        """Give an event to its tag, then whatever others are there already.
+
+        Args:
+            event: the first.
+            limit: most events.
+            turn: it ends early where this is full.
+        """
+        poll = self._queue.poll
+        while True:
+            try:
+                event.tag(event)
+            except Exception:  # noqa: BLE001  the other calls go on
+                _log.exception("an event of the lane failed")
+            limit -= 1
+            if turn.full or not limit:
+                return
+            event = poll(deadline=0)
+            if event.completion_type != _COMPLETE:
+                return
 
     def shut_down(self) -> None:
         """Let `wait` end. No operation may be begun any more: C-core would abort the process."""
@@ -91,13 +116,13 @@ def was_cancelled(event: Event) -> bool:
 
 def reply(call: CoreCall, data: bytes, trailers: Trailers, tag: Tag, *, watched: bool) -> None:
     """Answer a unary call; `watched` says whether `watch` was asked for before."""
-    operations: tuple[Any, ...] = (
-        cygrpc.SendInitialMetadataOperation(None, 0),
-        cygrpc.SendMessageOperation(data, 0),
-        cygrpc.SendStatusFromServerOperation(trailers, _OK, b"", 0),
-    )
-    if not watched:
-        operations += (cygrpc.ReceiveCloseOnServerOperation(0),)
+    message = cygrpc.SendMessageOperation(data, 0)
+    ok = cygrpc.SendStatusFromServerOperation(trailers, _OK, b"", 0) if trailers else _SEND_OK
+    if watched:
+        operations: tuple[Any, ...] = (_SEND_NO_METADATA, message, ok)
+    else:
+        close = cygrpc.ReceiveCloseOnServerOperation(0)
+        operations = (_SEND_NO_METADATA, message, ok, close)
     call.start_server_batch(operations, tag)
 
 
@@ -105,7 +130,7 @@ def send_message(call: CoreCall, data: bytes, tag: Tag, *, first: bool) -> None:
     """Send one message of a stream; the next one only after the event."""
     operations: tuple[Any, ...] = (cygrpc.SendMessageOperation(data, 0),)
     if first:
-        operations = (cygrpc.SendInitialMetadataOperation(None, 0), *operations)
+        operations = (_SEND_NO_METADATA, *operations)
     call.start_server_batch(operations, tag)
 
 
@@ -124,7 +149,7 @@ def end(
         cygrpc.SendStatusFromServerOperation(trailers, code, details.encode(), 0),
     )
     if first:
-        operations = (cygrpc.SendInitialMetadataOperation(None, 0), *operations)
+        operations = (_SEND_NO_METADATA, *operations)
     if not watched:
         operations += (cygrpc.ReceiveCloseOnServerOperation(0),)
     call.start_server_batch(operations, tag)

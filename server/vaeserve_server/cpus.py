@@ -14,6 +14,11 @@ def usable_cpus() -> int:
     return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
 
 
+def cpu_share(workers: int) -> int:
+    """CPUs for each of so many processes that do the same; at least 1."""
+    return max(1, usable_cpus() // workers)
+
+
 def cgroup_quota(root: Path = _CGROUP_ROOT, own: Path = Path("/proc/self/cgroup")) -> float | None:
     """Tightest CPU quota from this process's cgroup up to the root, in CPUs; None without one.
 

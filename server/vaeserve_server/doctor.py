@@ -42,7 +42,7 @@ def examine(repository: Path | None) -> tuple[dict[str, str], list[str]]:
         "device auto": choose_device("auto").provider,
         "cpus": f"{os.cpu_count()} on the host, {len(os.sched_getaffinity(0))} by affinity, "
         f"quota {'none' if quota is None else f'{quota:g}'}",
-        "threads": f"{usable_cpus()} for a large graph, 1 for a small one",
+        "threads": f"1 to {usable_cpus()}, as measured for each graph",
         "message limit": f"{MAX_MESSAGE_BYTES} bytes",
         "open files": str(files),
     }

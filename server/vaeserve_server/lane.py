@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-from vaeserve_server.core_queue import CoreQueue, Event
-from vaeserve_server.lane_calls import Carrier, StreamCall, UnaryCall
-from vaeserve_server.methods import UNARY, Method
-from vaeserve_server.metrics import Metrics, RpcMetrics
+from vaeserve_server.core_queue import CoreQueue
+from vaeserve_server.lane_calls import Carrier, Door
+from vaeserve_server.methods import Method
+from vaeserve_server.metrics import Metrics
 from vaeserve_server.turn import Turn
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Lane:
         self._deferred = ThreadPoolExecutor(_DEFERRED_THREADS, thread_name_prefix="deferred")
         self._carrier = Carrier(self._deferred.submit)
         self._doors = [
-            _Door(self._queue, method, metrics.rpc(method.path, method.kind), self._carrier)
+            Door(self._queue, method, metrics.rpc(method.path, method.kind), self._carrier)
             for method in methods
         ]
         self._thread = threading.Thread(target=self._loop, name="lane", daemon=True)
@@ -88,7 +88,9 @@ class Lane:
         self._turn.own()
         try:
             while (event := self._queue.wait()) is not None:
-                self._take_turn(event)
+                self._queue.take_turn(event, _TURN_EVENTS, self._turn)
+                self._turn.end()
+                self._carrier.end_turn()
                 # It would keep a finished call alive until the next event.
                 del event
         except BaseException:
@@ -96,55 +98,3 @@ class Lane:
             _log.critical("the lane died", exc_info=True)
             self._on_death()
             raise
-
-    def _take_turn(self, event: Event) -> None:
-        """Take what has arrived, run it, answer it."""
-        next_now, turn = self._queue.next_now, self._turn
-        left = _TURN_EVENTS
-        while event is not None:
-            try:
-                event.tag(event)
-            except Exception:  # noqa: BLE001  the other calls go on
-                _log.exception("an event of the lane failed")
-            left -= 1
-            event = next_now() if left and not turn.full else None
-        turn.end()
-        self._carrier.watch_unanswered()
-        for door in self._doors:
-            if door.arrived:
-                door.count()
-
-
-class _Door:
-    """Where the calls of one method come in.
-
-    Attributes:
-        arrived: calls that the metrics have not been told of.
-    """
-
-    def __init__(
-        self, queue: CoreQueue, method: Method, metrics: RpcMetrics, carrier: Carrier
-    ) -> None:
-        self._queue = queue
-        self._method = method
-        self._metrics = metrics
-        self._carrier = carrier
-        self._kind = UnaryCall if method.kind == UNARY else StreamCall
-        self.arrived = 0
-        queue.register(method.path)
-
-    def open(self) -> None:
-        """Ask for one more call."""
-        self._queue.request_call(self._method.path, self)
-
-    def __call__(self, event: Event) -> None:
-        """A call has come in, or, without success, none will any more."""
-        if event.success:
-            self.open()
-            self.arrived += 1
-            self._kind(self._carrier, self._method, self._metrics, event).begin()
-
-    def count(self) -> None:
-        """Tell the metrics."""
-        self._metrics.started(self.arrived)
-        self.arrived = 0

@@ -11,7 +11,7 @@ import grpc
 from vaeserve_server import core_queue as core
 from vaeserve_server.call import Answer, Call
 from vaeserve_server.core_queue import Event, Trailers
-from vaeserve_server.methods import Method, serialised
+from vaeserve_server.methods import UNARY, Method, serialised
 from vaeserve_server.metrics import RpcMetrics
 from vaeserve_server.status import status_of
 from vaeserve_server.stream import Slot, Window
@@ -20,8 +20,10 @@ from vaeserve_server.timing import asked_for_timing, timing_trailer
 # Parsing a message of more bytes takes longer than giving it to another thread.
 _LARGE_BYTES = 256 * 1024
 
-# A deadline so far away is none.
-_YEAR_S = 365 * 86400.0
+# Seconds since 1970; a later deadline is none.
+_NEVER = 1e11
+
+_NO_TRAILERS: Trailers = ()
 
 _POLL_S = 0.005
 
@@ -34,35 +36,33 @@ class Carrier:
     Attributes:
         defer: runs a step on another thread.
         in_flight: calls begun and not over.
+        left_open: calls that were not answered at once.
+        arrivals: methods that something has arrived for in this turn.
     """
 
     def __init__(self, defer: Defer) -> None:
         """Make it idle."""
         self.defer = defer
         self.in_flight = 0
-        self._unanswered: list[UnaryCall] = []
-
-    def begun(self) -> None:
-        """A call has come in."""
-        self.in_flight += 1
+        self.left_open: list[UnaryCall] = []
+        self.arrivals: set[Door] = set()
 
     def over(self, _: Event = None) -> None:
         """A call needs the queue no longer."""
         self.in_flight -= 1
 
-    def left_open(self, call: "UnaryCall") -> None:
-        """A call has not been answered at once."""
-        self._unanswered.append(call)
-
-    def watch_unanswered(self) -> None:
-        """At the end of a turn: have us told if callers leave that are still unanswered.
+    def end_turn(self) -> None:
+        """Count what has arrived, and have us told if callers leave that are still unanswered.
 
         Asking costs about as much as parsing the request; most calls are answered in the turn in
         which they came, and are spared it.
         """
-        for call in self._unanswered:
+        for call in self.left_open:
             call.watch()
-        self._unanswered.clear()
+        self.left_open.clear()
+        for door in self.arrivals:
+            door.count()
+        self.arrivals.clear()
 
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Wait until no call needs the queue; False if the time ran out."""
@@ -74,33 +74,84 @@ class Carrier:
         return True
 
 
+class Door:
+    """Where the calls of one method come in.
+
+    Attributes:
+        method: which.
+        metrics: its series.
+        carrier: shared by all.
+        calls: that have come in and were not counted yet.
+        messages: likewise.
+    """
+
+    __slots__ = ("_kind", "_queue", "calls", "carrier", "messages", "method", "metrics")
+
+    def __init__(
+        self, queue: core.CoreQueue, method: Method, metrics: RpcMetrics, carrier: Carrier
+    ) -> None:
+        """Register the method; before the server is started."""
+        self._queue = queue
+        self._kind = UnaryCall if method.kind == UNARY else StreamCall
+        self.method = method
+        self.metrics = metrics
+        self.carrier = carrier
+        self.calls = 0
+        self.messages = 0
+        queue.register(method.path)
+
+    def open(self) -> None:
+        """Ask for one more call."""
+        self._queue.request_call(self.method.path, self)
+
+    def __call__(self, event: Event) -> None:
+        """A call has come in, or, without success, none will any more."""
+        if event.success:
+            self.open()
+            self.calls += 1
+            self.carrier.in_flight += 1
+            self.carrier.arrivals.add(self)
+            self._kind(self, event).begin()
+
+    def received(self) -> None:
+        """A message has come in."""
+        self.messages += 1
+        self.carrier.arrivals.add(self)
+
+    def count(self) -> None:
+        """Tell the metrics."""
+        self.metrics.started(self.calls)
+        self.metrics.received(self.messages)
+        self.calls = self.messages = 0
+
+
 class _LaneCall(Call):
     """What unary calls and streams have in common."""
 
-    __slots__ = ("_began", "_carrier", "_core", "_method", "_metrics")
+    __slots__ = ("_began", "_core", "_door")
 
-    def __init__(self, carrier: Carrier, method: Method, metrics: RpcMetrics, event: Event) -> None:
-        now = time.monotonic()
-        remaining = core.deadline_of(event) - time.time()
-        self.deadline = now + remaining if remaining < _YEAR_S else None
+    def __init__(self, door: Door, event: Event) -> None:
+        self._began = now = time.monotonic()
+        deadline = core.deadline_of(event)
+        self.deadline = None if deadline > _NEVER else now + deadline - time.time()
         self.cancelled = False
         self.timings = [] if asked_for_timing(event.invocation_metadata) else None
-        self.defer = carrier.defer
-        self._carrier = carrier
-        self._method = method
-        self._metrics = metrics
+        self.defer = door.carrier.defer
+        self._door = door
         self._core: Any = event.call
-        self._began = now
-        carrier.begun()
+
+    def _succeeded(self) -> None:
+        self._door.metrics.succeeded(time.monotonic() - self._began)
 
     def _failed(self, error: Exception) -> tuple[int, str, Trailers]:
         """Count an error; its code, message and trailers for the wire."""
         if isinstance(error, _NoMessage):
-            self._metrics.failed(grpc.StatusCode.UNIMPLEMENTED, time.monotonic() - self._began)
-            return grpc.StatusCode.UNIMPLEMENTED.value[0], str(error), ()
-        status = status_of(error, self._method.path)
-        self._metrics.failed(status.code, time.monotonic() - self._began)
-        return status.code.value[0], status.details, status.trailing_metadata
+            code, details, trailers = grpc.StatusCode.UNIMPLEMENTED, str(error), _NO_TRAILERS
+        else:
+            status = status_of(error, self._door.method.path)
+            code, details, trailers = status.code, status.details, status.trailing_metadata
+        self._door.metrics.failed(code, time.monotonic() - self._began)
+        return code.value[0], details, trailers
 
 
 class _NoMessage(Exception):
@@ -126,16 +177,17 @@ class UnaryCall(_LaneCall):
 
     def _received(self, event: Event) -> None:
         data = core.message_of(event)
+        door = self._door
         if data is None:
-            self._reply(_NoMessage(f"{self._method.path} takes exactly one message"))
+            self._reply(_NoMessage(f"{door.method.path} takes exactly one message"))
             return
-        self._metrics.received()
+        door.received()
         if len(data) > _LARGE_BYTES:
-            self._carrier.defer(lambda: self._method.answer(data, self, self._reply))
+            door.carrier.defer(lambda: door.method.answer(data, self, self._reply))
         else:
-            self._method.answer(data, self, self._reply)
+            door.method.answer(data, self, self._reply)
         if not self._answered:
-            self._carrier.left_open(self)
+            door.carrier.left_open.append(self)
 
     def _closed(self, event: Event) -> None:
         if core.was_cancelled(event):
@@ -143,14 +195,14 @@ class UnaryCall(_LaneCall):
 
     def _reply(self, outcome: Answer | Exception) -> None:
         """Send the answer, from whichever thread has it."""
-        over = self._carrier.over
+        over = self._door.carrier.over
         if isinstance(outcome, Exception):
             code, details, trailers = self._failed(outcome)
             watched = self._claim()
             core.end(self._core, code, details, trailers, over, first=True, watched=watched)
             return
         data = serialised(outcome)
-        self._metrics.succeeded(time.monotonic() - self._began)
+        self._succeeded()
         core.reply(self._core, data, timing_trailer(self), over, watched=self._claim())
 
     def _claim(self) -> bool:
@@ -196,7 +248,7 @@ class StreamCall(_LaneCall):
                     self._send()
                     return
             request, slot = taken
-            self._method.answer_request(request, self, partial(self._fill, slot))
+            self._door.method.answer(request, self, partial(self._fill, slot))
 
     def _received(self, event: Event) -> None:
         data = core.message_of(event)
@@ -206,9 +258,9 @@ class StreamCall(_LaneCall):
                 self._window.half_closed = True
                 self._send()
                 return
-            self._metrics.received()
+            self._door.received()
             try:
-                self._window.message(self._method.requests(data), len(data))
+                self._window.message(self._door.method.requests(data), len(data))
             except Exception as error:  # noqa: BLE001
                 self._end_with(error)
                 return
@@ -232,14 +284,14 @@ class StreamCall(_LaneCall):
         outcome = self._window.take()
         if outcome is None:
             if self._window.done:
-                self._metrics.succeeded(time.monotonic() - self._began)
+                self._succeeded()
                 self._end(0, "", timing_trailer(self))
             return
         if isinstance(outcome, Exception):
             self._end(*self._failed(outcome))
             return
         self._sending = True
-        self._metrics.sent()
+        self._door.metrics.sent()
         core.send_message(self._core, serialised(outcome), self._sent, first=self._first)
         self._first = False
 
@@ -257,8 +309,9 @@ class StreamCall(_LaneCall):
             self.cancelled = True
             if not self._over:
                 self._over = True
-                self._metrics.failed(grpc.StatusCode.CANCELLED, time.monotonic() - self._began)
-        self._carrier.over()
+                seconds = time.monotonic() - self._began
+                self._door.metrics.failed(grpc.StatusCode.CANCELLED, seconds)
+        self._door.carrier.over()
 
 
 def _nothing(_: Event) -> None:

@@ -19,6 +19,7 @@ from vaeserve.v1 import bundle, model_pb2
 from vaeserve_server.batcher import Batcher
 from vaeserve_server.call import Floats
 from vaeserve_server.config import MAX_MESSAGE_BYTES, ServerConfig
+from vaeserve_server.cpus import cpu_share
 from vaeserve_server.errors import StartupError
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.models import Catalogue, Model, levels_of, takes_unit_interval
@@ -26,6 +27,7 @@ from vaeserve_server.onnx_engine import Device, OnnxEngine
 from vaeserve_server.packing import Packer
 from vaeserve_server.run_times import RunTimes
 from vaeserve_server.turn import Turn
+from vaeserve_server.worker_messages import Served
 
 _log = logging.getLogger(__name__)
 
@@ -47,10 +49,20 @@ def load_catalogue(
     config: ServerConfig,
     device: Device,
     metrics: Metrics,
+    *,
     on_death: Callable[[], None],
     turn: Turn,
+    like: Served | None = None,
 ) -> Catalogue:
     """Load the highest loadable version of every model in the repository.
+
+    Args:
+        config: where, and with which limits.
+        device: where graphs run.
+        metrics: told of every model.
+        on_death: called if a batcher dies.
+        turn: of the transport.
+        like: what other workers serve; the repository may have changed since.
 
     Raises:
         StartupError: there is no repository, or nothing in it can be served; the message lists the
@@ -59,7 +71,14 @@ def load_catalogue(
     if not config.repository.is_dir():
         raise StartupError(f"{config.repository}: is no folder; give the model repository")
     catalogue = Catalogue()
-    for name, versions in find_versions(config.repository).items():
+    found = find_versions(config.repository)
+    if like is not None:
+        catalogue.problems.update(like.refused)
+        found = {
+            name: [config.repository / name / str(version)]
+            for name, version in like.versions.items()
+        }
+    for name, versions in found.items():
         problems = []
         for version in versions:
             try:
@@ -75,6 +94,9 @@ def load_catalogue(
                 problems.append(problem)
         if problems:
             catalogue.problems[name] = "; ".join(problems)
+    if like is not None and catalogue.models.keys() != like.versions.keys():
+        reasons = "\n".join(catalogue.problems[name] for name in found.keys() - catalogue.models)
+        raise StartupError(f"what the other workers serve cannot be loaded any more\n{reasons}")
     if not catalogue.models:
         reasons = "\n".join(catalogue.problems.values()) or "there is no model folder in it"
         raise StartupError(f"{config.repository}: nothing can be served\n{reasons}")
@@ -146,8 +168,11 @@ def _load(
     info.limits.max_message_bytes = MAX_MESSAGE_BYTES
     info.limits.max_draws = max(max_rows, _MAX_DRAWN_FLOATS // math.prod(info.latent_shape))
 
-    encoder = OnnxEngine(files[info.encoder.file], info.encoder, device, config.threads)
-    decoder = OnnxEngine(files[info.decoder.file], info.decoder, device, config.threads)
+    cpus = cpu_share(config.workers)
+    encoder, decoder = (
+        OnnxEngine(files[graph.file], graph, device, threads=config.threads, cpus=cpus)
+        for graph in (info.encoder, info.decoder)
+    )
     for engine, shape in ((encoder, info.input_shape), (decoder, info.latent_shape)):
         if engine.row_shape != tuple(shape):
             raise StartupError(

@@ -1,16 +1,17 @@
 """The table of methods, and how one message is answered, whichever transport brought it."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
 from vaeserve.inference import grpc_service_pb2 as oip_pb
 from vaeserve.v1 import model_service_pb2, vae_service_pb2 as vae_pb
-from vaeserve_server.call import Answer, Call, Drive, Reply, Steps
+from vaeserve_server.call import Answer, Call, Drive, Handled, Plain, Reply, run_plain
 from vaeserve_server.catalogue import ModelHandlers
 from vaeserve_server.errors import InvalidArgument
+from vaeserve_server.layouts import Layouts
 from vaeserve_server.oip import OIP_SERVICE, InferHandlers
 from vaeserve_server.oip_catalogue import OipCatalogueHandlers
 from vaeserve_server.vae import VaeHandlers
@@ -32,52 +33,59 @@ class Method:
         request_type: message class of the request.
         handler: answers one request.
         kind: `unary`, or a stream: its requests are answered one by one, in order.
+        layouts: of messages seen before.
         parts: of a stream's request, smaller requests that are answered in its place; made one
             after the other, as fast as the caller reads the answers.
     """
 
     path: str
     request_type: type[Message]
-    handler: Callable[[Any], Steps | Message]
+    handler: Callable[[Any], Handled]
     kind: str = UNARY
     parts: Callable[[Any], Iterable[Any]] | None = None
+    layouts: Layouts = field(default_factory=Layouts)
 
-    def answer(self, data: bytes, call: Call, reply: Reply) -> None:
+    def answer(self, request: bytes | Message, call: Call, reply: Reply) -> None:
         """Parse, handle, and pass the reply or the error on, once, on whichever thread has it."""
         try:
-            request = self.request_type.FromString(data)
-        except DecodeError:
-            reply(self._malformed())
-            return
-        self.answer_request(request, call, reply)
-
-    def answer_request(self, request: Message, call: Call, reply: Reply) -> None:
-        """As `answer`, of a parsed request."""
-        try:
-            answer = self.handler(request)
+            if isinstance(request, bytes):
+                known = self.layouts.find(request)
+                if known is not None:
+                    run_plain(*known, call, reply)
+                    return
+                handled = self._handle(request)
+                if isinstance(handled, Plain):
+                    self.layouts.learn(request, handled, self._handle)
+            else:
+                handled = self.handler(request)
+            if isinstance(handled, Plain):
+                run_plain(*handled, call, reply)
+            elif isinstance(handled, Generator):
+                Drive(handled, call, reply).go_on()
+            else:
+                reply(handled)
         except Exception as error:  # noqa: BLE001  every failure is the caller's to see
             reply(error)
-            return
-        if isinstance(answer, Message):
-            reply(answer)
-        else:
-            Drive(answer, call, reply).go_on()
 
-    def requests(self, data: bytes) -> Iterator[Message]:
+    def requests(self, data: bytes) -> Iterator[bytes | Message]:
         """What a stream's message asks for: itself, or its parts.
 
         Raises:
             InvalidArgument: the bytes are no such message.
         """
-        try:
-            request = self.request_type.FromString(data)
-        except DecodeError as error:
-            raise self._malformed() from error
-        return iter((request,) if self.parts is None else self.parts(request))
+        return iter((data,) if self.parts is None else self.parts(self._parse(data)))
 
-    def _malformed(self) -> InvalidArgument:
-        kind = self.request_type.DESCRIPTOR.full_name
-        return InvalidArgument(f"the message is no {kind}", reason="MALFORMED_MESSAGE")
+    def _handle(self, data: bytes) -> Handled:
+        return self.handler(self._parse(data))
+
+    def _parse(self, data: bytes) -> Message:
+        try:
+            return self.request_type.FromString(data)
+        except DecodeError as error:
+            kind = self.request_type.DESCRIPTOR.full_name
+            raise InvalidArgument(
+                f"the message is no {kind}", reason="MALFORMED_MESSAGE"
+            ) from error
 
 
 def serialised(answer: Answer) -> bytes:
@@ -87,7 +95,7 @@ def serialised(answer: Answer) -> bytes:
 
 def oip_methods(infer: InferHandlers, catalogue: OipCatalogueHandlers) -> list[Method]:
     """Every method of the Open Inference Protocol."""
-    handlers: dict[type[Message], Callable[[Any], Steps | Message]] = {
+    handlers: dict[type[Message], Callable[[Any], Handled]] = {
         oip_pb.ServerLiveRequest: catalogue.server_live,
         oip_pb.ServerReadyRequest: catalogue.server_ready,
         oip_pb.ModelReadyRequest: catalogue.model_ready,

@@ -1,22 +1,24 @@
-"""Every Prometheus series of the server. With `latent_health`, it alone imports prometheus_client.
+"""Every Prometheus series of a process that serves.
 
 Durations are in seconds; labels are bounded: method, code, model, graph, reason; never a shape,
 seed or client.
 """
 
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from http.server import HTTPServer
+from typing import NamedTuple
 
 import grpc
 import numpy as np
 import numpy.typing as npt
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
+    Counter as PrometheusCounter,
     Gauge,
     disable_created_metrics,
-    start_http_server,
+    generate_latest,
 )
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
@@ -24,7 +26,6 @@ from prometheus_client.registry import Collector
 from vaeserve.v1 import model_pb2
 from vaeserve_server.batcher import Batcher
 from vaeserve_server.call import Outputs
-from vaeserve_server.config import split_address
 from vaeserve_server.histograms import HistogramFamily
 from vaeserve_server.latent_health import KlHealth, LatentHealth
 from vaeserve_server.statistics import GraphStatistics
@@ -51,6 +52,9 @@ _SECONDS = (
 )
 _ROWS = tuple(float(1 << power) for power in range(11))
 _CALIBRATION_PERCENT = (1, 5, 25, 50, 75, 95, 99)
+
+# Batches kept before they are counted.
+_KEPT_BATCHES = 512
 
 _GRPC_LABELS = ("grpc_type", "grpc_service", "grpc_method")
 _GRAPH_LABELS = ("model", "graph")
@@ -120,6 +124,16 @@ class RpcMetrics:
             self._settled = succeeded
 
 
+class _Batch(NamedTuple):
+    rows: int
+    padding: int
+    seconds: float
+    waits: list[float]
+    close_reason: str
+    inline: bool
+    ended: float
+
+
 class GraphMetrics:
     """Observer of one batcher."""
 
@@ -138,7 +152,9 @@ class GraphMetrics:
             inline: metrics.placements.labels(*labels, where)
             for inline, where in ((True, "inline"), (False, "thread"))
         }
-        self._statistics = metrics.statistics[labels] = GraphStatistics()
+        self._statistics = metrics.statistics[labels] = GraphStatistics(self.settle)
+        self._kept: list[_Batch] = []
+        self._lock = threading.Lock()
         self._rejections = {why: metrics.rejected.labels(*labels, why) for why in _REJECT_REASONS}
 
     def watch(self, batcher: Batcher) -> None:
@@ -156,15 +172,29 @@ class GraphMetrics:
         close_reason: str,
         inline: bool,
     ) -> None:
-        """See batcher.Observer."""
-        self._run_seconds.observe(seconds)
-        self._batch_rows.observe(rows)
-        self._padding.observe(padding)
-        self._rows.inc(rows)
-        self._closes[close_reason].inc()
-        self._placements[inline].inc()
-        self._queue_seconds.observe_many(waits)
-        self._statistics.ran(rows, seconds, waits)
+        """See batcher.Observer; counted later, since counting one batch costs as much as many."""
+        ended = time.time()
+        self._kept.append(_Batch(rows, padding, seconds, waits, close_reason, inline, ended))
+        if len(self._kept) >= _KEPT_BATCHES:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count what was kept."""
+        with self._lock:
+            # Others go on appending behind these.
+            taken = self._kept[:]
+            del self._kept[: len(taken)]
+            self._run_seconds.observe_many(batch.seconds for batch in taken)
+            self._batch_rows.observe_many(batch.rows for batch in taken)
+            self._padding.observe_many(batch.padding for batch in taken)
+            self._queue_seconds.observe_many(wait for batch in taken for wait in batch.waits)
+            self._rows.inc(sum(batch.rows for batch in taken))
+            for reason, count in Counter(batch.close_reason for batch in taken).items():
+                self._closes[reason].inc(count)
+            for inline, count in Counter(batch.inline for batch in taken).items():
+                self._placements[inline].inc(count)
+            for batch in taken:
+                self._statistics.ran(batch.rows, batch.seconds, batch.waits, batch.ended)
 
     def computed(self, outputs: Outputs) -> None:
         """See batcher.Observer; the encoder's are looked at for their KL."""
@@ -180,11 +210,11 @@ class _Settle(Collector):
     """First in the registry, so that counters that lag behind are right when they are read."""
 
     def __init__(self) -> None:
-        self.rpcs: list[RpcMetrics] = []
+        self.lagging: list[RpcMetrics | GraphMetrics] = []
 
     def collect(self) -> Iterable[Metric]:
-        for rpc in self.rpcs:
-            rpc.settle()
+        for each in self.lagging:
+            each.settle()
         return ()
 
 
@@ -200,8 +230,8 @@ class Metrics:
         self._settle = _Settle()
         registry.register(self._settle)
 
-        def counter(name: str, text: str, labels: Sequence[str]) -> Counter:
-            return Counter(name, text, labels, registry=registry)
+        def counter(name: str, text: str, labels: Sequence[str]) -> PrometheusCounter:
+            return PrometheusCounter(name, text, labels, registry=registry)
 
         def histogram(name: str, text: str, labels: Sequence[str]) -> HistogramFamily:
             family = HistogramFamily(name, text, labels)
@@ -271,12 +301,14 @@ class Metrics:
     def rpc(self, path: str, kind: str) -> RpcMetrics:
         """Series of one RPC method, registered at 0; `kind` is its grpc_type."""
         made = RpcMetrics(self, path, kind)
-        self._settle.rpcs.append(made)
+        self._settle.lagging.append(made)
         return made
 
     def graph(self, model: str, graph: str) -> GraphMetrics:
         """Series of one graph, registered at 0."""
-        return GraphMetrics(self, model, graph)
+        made = GraphMetrics(self, model, graph)
+        self._settle.lagging.append(made)
+        return made
 
     def model_loaded(
         self,
@@ -298,12 +330,15 @@ class Metrics:
             bounds = np.interp(_CALIBRATION_PERCENT, calibration["percent"], calibration[key])
             collector.calibrate(info.name, bounds)
 
-    def listen(self, address: str) -> tuple[HTTPServer, int]:
-        """Serve /metrics.
+    def exposition(self) -> bytes:
+        """Every series as Prometheus text."""
+        return generate_latest(self.registry)
 
-        Returns:
-            the endpoint, to be shut down, and the port it got.
+    def activity(self) -> float:
+        """A number that changes with every call begun or answered.
+
+        It costs a tenth of reading everything.
         """
-        host, port = split_address(address)
-        endpoint, _ = start_http_server(port, host, registry=self.registry)
-        return endpoint, int(endpoint.server_address[1])
+        self._settle.collect()
+        families = (*self.rpc_started.collect(), *self.rpc_handled.collect())
+        return sum(sample.value for family in families for sample in family.samples)

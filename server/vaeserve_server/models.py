@@ -64,13 +64,7 @@ class Model:
     @cached_property
     def forms(self) -> Forms:
         """Its commonest replies."""
-        info = self.info
-        return Forms(
-            info.version,
-            info.latent_space_id,
-            input_shape=self.input_shape,
-            latent_shape=self.latent_shape,
-        )
+        return Forms(self.info)
 
     def close(self, end: float) -> None:
         """Finish what is admitted, until a monotonic time.

@@ -2,9 +2,7 @@
 
 import logging
 import os
-import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +18,12 @@ from vaeserve_server.call import Floats, Outputs
 from vaeserve_server.cpus import usable_cpus
 from vaeserve_server.engine import EngineMemoryError
 from vaeserve_server.errors import StartupError
+from vaeserve_server.thread_choice import choose_threads
 
 _log = logging.getLogger(__name__)
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
-
-# A second thread nearly doubles the CPU time of a small graph and halves the time of a large one;
-# between the two lies a one-row run of about this long.
-_ONE_THREAD_BELOW_S = 200e-6
-_PROBE_RUNS = 5
 
 _OUT_OF_MEMORY = ("Failed to allocate memory", "out of memory", "bad_alloc")
 
@@ -87,14 +81,23 @@ def choose_device(wanted: str) -> Device:
 class OnnxEngine:
     """One graph in one ONNX Runtime session."""
 
-    def __init__(self, model: bytes, graph: model_pb2.Graph, device: Device, threads: int) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        graph: model_pb2.Graph,
+        device: Device,
+        *,
+        threads: int,
+        cpus: int | None = None,
+    ) -> None:
         """Create the session and make sure that it really runs where it should.
 
         Args:
             model: the ONNX file.
             graph: names of its input and outputs.
             device: where to run.
-            threads: ONNX Runtime threads; 0 measures whether one is enough.
+            threads: ONNX Runtime threads; 0 measures how many are worth it.
+            cpus: how many threads that may be; all CPUs of this process unless told.
 
         Raises:
             StartupError: the graph cannot be loaded, has other inputs or outputs, or did not get
@@ -114,9 +117,8 @@ class OnnxEngine:
         self.threads = threads or 1
         self.row_shape = self._check_signature()
         self.provider = device.provider
-        if threads == 0 and not device.on_cuda and self._one_row_seconds() > _ONE_THREAD_BELOW_S:
-            self.threads = usable_cpus()
-            self._session = _create_session(model, graph, device, self.threads)
+        if threads == 0 and not device.on_cuda:
+            self._choose_threads(model, cpus or usable_cpus())
 
     def bucket(self, rows: int) -> int:
         """On CUDA the next power of two: kernels are chosen and warmed for few shapes."""
@@ -138,7 +140,9 @@ class OnnxEngine:
             if any(sign in str(error) for sign in _OUT_OF_MEMORY):
                 raise EngineMemoryError(f"{count} rows do not fit into memory") from error
             raise
-        return tuple(output[:count] if padding else output for output in outputs)
+        if padding:
+            return tuple([output[:count] for output in outputs])
+        return tuple(outputs)
 
     def _check_signature(self) -> tuple[int, ...]:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -156,15 +160,17 @@ class OnnxEngine:
             )
         return tuple(row)
 
-    def _one_row_seconds(self) -> float:
-        row = np.zeros((1, *self.row_shape), np.float32)
-        self.run(row)
-        times = []
-        for _ in range(_PROBE_RUNS):
-            start = time.perf_counter()
-            self.run(row)
-            times.append(time.perf_counter() - start)
-        return statistics.median(times)
+    def _choose_threads(self, model: bytes, cpus: int) -> None:
+        sessions = {1: self._session}
+
+        def run_with(threads: int) -> Callable[[int], object]:
+            if threads not in sessions:
+                sessions[threads] = _create_session(model, self._graph, self.device, threads)
+            self._session = sessions[threads]
+            return lambda rows: self.run(np.zeros((rows, *self.row_shape), np.float32))
+
+        self.threads = choose_threads(run_with, cpus)
+        self._session = sessions[self.threads]
 
 
 def _create_session(
@@ -173,7 +179,8 @@ def _create_session(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # A spinning worker burns a core while no request is there.
+    # A spinning thread burns a core while no request is there, and during a run it takes the core
+    # from the threads that receive and answer.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Warnings about the optimiser's decisions are not for operators; errors are raised.
     options.log_severity_level = 3

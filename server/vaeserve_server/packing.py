@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vaeserve.v1 import arrays
 from vaeserve.v1.noise import Block, Stream, standard_normal_blocks
 from vaeserve_server.call import Floats, Rows
 from vaeserve_server.errors import InvalidArgument, ServiceError
@@ -74,7 +73,7 @@ def value_problem(values: Floats, field: str, *, unit_interval: bool) -> Service
     )
 
 
-def model_values(rows: arrays.Array, levels: Floats | None) -> Floats:
+def model_values(rows: npt.NDArray[np.generic], levels: Floats | None) -> Floats:
     """Input rows as an encoder sees them.
 
     Args:
@@ -160,10 +159,22 @@ class Packer:
         return value_problem(rows, self._field, unit_interval=self._unit_interval)
 
 
+def finite(values: Floats) -> bool:
+    """Whether no value is NaN or infinite."""
+    return _sound(values, -_LARGEST, _LARGEST)
+
+
 def _sound(values: Floats, low: float, high: float) -> bool:
     flat = values.reshape(-1)
     # Both propagate NaN, which no comparison lets pass.
     return bool(np.minimum.reduce(flat) >= low and np.maximum.reduce(flat) <= high)
+
+
+def to_levels(values: Floats, scale: float, offset: float) -> npt.NDArray[np.uint8]:
+    """The uint8 level nearest to each model value."""
+    levels = (values - np.float32(offset)) / np.float32(scale)
+    rounded: npt.NDArray[np.uint8] = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+    return rounded
 
 
 def picture_levels(scale: float, offset: float) -> npt.NDArray[np.float32]:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from google.protobuf.message import Message
 
-from vaeserve.v1 import arrays, tensor_pb2, vae_service_pb2 as pb
-from vaeserve_server.call import Floats
+from vaeserve.v1 import arrays, model_pb2, tensor_pb2, vae_service_pb2 as pb
+from vaeserve_server.call import Floats, Outputs
+from vaeserve_server.packing import to_levels
 
 # Two of them never meet by chance, and cutting checks that none did.
 _MARK = 16
@@ -56,75 +57,67 @@ class Form:
 class Forms:
     """The forms of one model's commonest replies, made when first needed."""
 
-    def __init__(
-        self, version: int, space: str, input_shape: Sequence[int], latent_shape: Sequence[int]
-    ) -> None:
-        """Remember what every reply of the model holds.
+    def __init__(self, info: model_pb2.ModelInfo) -> None:
+        """Remember what every reply of the model holds."""
+        self._version = info.version
+        self._space = info.latent_space_id
+        self._input_shape = tuple(info.input_shape)
+        self._latent_shape = tuple(info.latent_shape)
+        self._preprocessing = info.preprocessing
+        self._known: dict[tuple[str, int], Form] = {}
 
-        Args:
-            version: of the model.
-            space: latent space id.
-            input_shape: shape of one input row.
-            latent_shape: shape of one latent row.
-        """
-        self._version = version
-        self._space = space
-        self._input_shape = tuple(input_shape)
-        self._latent_shape = tuple(latent_shape)
-        self._posteriors: dict[int, Form] = {}
-        self._decoded: dict[tuple[int, bool], Form] = {}
-        self._samples: dict[tuple[int, bool], Form] = {}
-
-    def posterior(self, mu: Floats, log_var: Floats) -> bytes:
+    def posterior(self, outputs: Outputs) -> bytes:
         """EncodeResponse with mu and log_var."""
-        rows = len(mu)
-        form = self._posteriors.get(rows)
+        mu, log_var = outputs
+        form = self._known.get(("posterior", len(mu)))
         if form is None:
-            shape = (rows, *self._latent_shape)
+            shape = (len(mu), *self._latent_shape)
 
-            def build(mu_data: bytes, log_var_data: bytes) -> Message:
-                return pb.EncodeResponse(
-                    version=self._version,
-                    latent_space_id=self._space,
-                    mu=_tensor(arrays.FLOAT32, shape, mu_data),
-                    log_var=_tensor(arrays.FLOAT32, shape, log_var_data),
-                )
+            def build(*data: bytes) -> Message:
+                reply = pb.EncodeResponse(version=self._version, latent_space_id=self._space)
+                for part, array in zip((reply.mu, reply.log_var), data, strict=True):
+                    part.CopyFrom(_tensor(arrays.FLOAT32, shape, array))
+                return reply
 
-            form = self._posteriors[rows] = Form(build, (mu.nbytes, log_var.nbytes))
+            form = self._known["posterior", len(mu)] = Form(build, (mu.nbytes, log_var.nbytes))
         return form.fill(mu, log_var)
 
-    def decoded(self, x_hat: arrays.Array) -> bytes:
-        """DecodeResponse."""
-        key = (len(x_hat), x_hat.dtype == np.uint8)
-        form = self._decoded.get(key)
+    def decoded(self, outputs: Outputs) -> bytes:
+        """DecodeResponse of model values."""
+        return self._of_pictures("decoded", outputs[0], self._decoded)
+
+    def decoded_levels(self, outputs: Outputs) -> bytes:
+        """DecodeResponse of uint8 levels."""
+        return self._of_pictures("levels", self._levels(outputs[0]), self._decoded)
+
+    def sample(self, seed: int, of_levels: bool, outputs: Outputs) -> bytes:
+        """SampleResponse of model values or of uint8 levels."""
+        x_hat = self._levels(outputs[0]) if of_levels else outputs[0]
+        name = "sample-levels" if of_levels else "sample"
+        # One serialised message behind another is their merger.
+        rest = pb.SampleResponse(seed=seed).SerializeToString()
+        return self._of_pictures(name, x_hat, self._sample) + rest
+
+    def _levels(self, x_hat: Floats) -> arrays.Array:
+        return to_levels(x_hat, self._preprocessing.scale, self._preprocessing.offset)
+
+    def _of_pictures(
+        self, name: str, x_hat: arrays.Array, build: Callable[[tensor_pb2.Tensor], Message]
+    ) -> bytes:
+        form = self._known.get((name, len(x_hat)))
         if form is None:
-            form = self._decoded[key] = Form(
-                lambda data: pb.DecodeResponse(
-                    version=self._version, x_hat=self._picture(x_hat, data)
-                ),
-                (x_hat.nbytes,),
+            dtype = arrays.UINT8 if x_hat.dtype == np.uint8 else arrays.FLOAT32
+            shape = (len(x_hat), *self._input_shape)
+            form = self._known[name, len(x_hat)] = Form(
+                lambda data: build(_tensor(dtype, shape, data)), (x_hat.nbytes,)
             )
         return form.fill(x_hat)
 
-    def sample(self, x_hat: arrays.Array, seed: int) -> bytes:
-        """SampleResponse with x_hat."""
-        key = (len(x_hat), x_hat.dtype == np.uint8)
-        form = self._samples.get(key)
-        if form is None:
-            form = self._samples[key] = Form(
-                lambda data: pb.SampleResponse(
-                    version=self._version,
-                    latent_space_id=self._space,
-                    x_hat=self._picture(x_hat, data),
-                ),
-                (x_hat.nbytes,),
-            )
-        # One serialised message behind another is their merger.
-        return form.fill(x_hat) + pb.SampleResponse(seed=seed).SerializeToString()
+    def _decoded(self, x_hat: tensor_pb2.Tensor) -> Message:
+        return pb.DecodeResponse(version=self._version, x_hat=x_hat)
 
-    def _picture(self, x_hat: arrays.Array, data: bytes) -> tensor_pb2.Tensor:
-        dtype = arrays.UINT8 if x_hat.dtype == np.uint8 else arrays.FLOAT32
-        return _tensor(dtype, (len(x_hat), *self._input_shape), data)
+    def _sample(self, x_hat: tensor_pb2.Tensor) -> Message:
+        return pb.SampleResponse(version=self._version, latent_space_id=self._space, x_hat=x_hat)
 
 
 def _tensor(

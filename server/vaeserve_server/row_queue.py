@@ -112,7 +112,8 @@ class RowQueue:
         batch = Batch()
         while self._items and not batch.full:
             item = self._items[0]
-            error = item.gone(now)
+            call = item.call
+            error = item.gone(now) if call.cancelled or call.deadline is not None else None
             if error is None and batch.items and batch.rows + item.count > max_rows:
                 batch.full = True
                 break

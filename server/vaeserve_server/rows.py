@@ -9,7 +9,7 @@ from vaeserve.v1.noise import FIRST_ROW_LIMIT
 from vaeserve_server.call import Floats
 from vaeserve_server.errors import InvalidArgument, LatentSpaceMismatch, TooManyRows
 from vaeserve_server.models import Model
-from vaeserve_server.packing import value_problem
+from vaeserve_server.packing import to_levels, value_problem
 
 # Every client language can hold such a seed exactly, JavaScript's numbers included.
 _CHOSEN_SEED_BITS = 53
@@ -78,9 +78,7 @@ def picture_rows(x_hat: Floats, dtype: tensor_pb2.DataType.ValueType, model: Mod
     if dtype != arrays.UINT8:
         return x_hat
     preprocessing = model.info.preprocessing
-    levels = (x_hat - np.float32(preprocessing.offset)) / np.float32(preprocessing.scale)
-    rounded: arrays.Array = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-    return rounded
+    return to_levels(x_hat, preprocessing.scale, preprocessing.offset)
 
 
 def check_picture_dtype(dtype: tensor_pb2.DataType.ValueType, model: Model) -> None:

@@ -25,9 +25,15 @@ class RunTimes:
         known = self._seconds.get(bucket)
         if known is None:
             self._seconds[bucket] = seconds
+            self._table = self._estimates()
         else:
-            self._seconds[bucket] = known + _WEIGHT * (seconds - known)
-        self._table = self._estimates()
+            known += _WEIGHT * (seconds - known)
+            self._seconds[bucket] = known
+            # It stands for the smaller buckets that have not been seen, too.
+            below = bucket
+            while below >= 0 and self._seconds.get(below, known) == known:
+                self._table[below] = known
+                below -= 1
         fastest = self._fastest.get(bucket, seconds)
         self._fastest[bucket] = min(seconds, fastest * _FORGET)
 

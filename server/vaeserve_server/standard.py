@@ -141,7 +141,7 @@ def _answers(
                         return
                     slot = queue.SimpleQueue()
                     slots.put(slot)
-                    method.answer_request(request, call, slot.put)
+                    method.answer(request, call, slot.put)
         except Exception as error:  # noqa: BLE001  the stream ends with it
             slot = queue.SimpleQueue()
             slot.put(error)

@@ -4,8 +4,7 @@ Prometheus series are read one by one; a reader of these gets all of them of one
 """
 
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 
@@ -46,29 +45,34 @@ class GraphCount:
 class GraphStatistics:
     """Counts the batches of one graph; any thread may count and read."""
 
-    def __init__(self) -> None:
-        """Start at 0."""
+    def __init__(self, settle: Callable[[], None]) -> None:
+        """Start at 0.
+
+        Args:
+            settle: called before reading; counts what was kept.
+        """
+        self._settle = settle
         self._lock = threading.Lock()
         self._count = GraphCount()
 
-    def ran(self, rows: int, seconds: float, waits: Sequence[float]) -> None:
+    def ran(self, rows: int, seconds: float, waits: Sequence[float], ended: float) -> None:
         """Count a batch.
 
         Args:
             rows: its rows.
             seconds: run time.
             waits: seconds that each of its requests had waited.
+            ended: when, seconds since 1970.
         """
         run_ns = round(seconds * 1e9)
         queue_ns = round(sum(waits) * 1e9)
-        now_ms = int(time.time() * 1000)
         with self._lock:
             count = self._count
             count.requests += len(waits)
             count.rows += rows
             count.queue_ns += queue_ns
             count.run_ns += run_ns * len(waits)
-            count.last_ms = now_ms
+            count.last_ms = int(ended * 1000)
             batch = count.batches.get(rows)
             if batch is None:
                 batch = count.batches[rows] = BatchCount()
@@ -77,6 +81,7 @@ class GraphStatistics:
 
     def read(self) -> GraphCount:
         """A copy of all totals, of one moment."""
+        self._settle()
         with self._lock:
             batches = {rows: replace(batch) for rows, batch in self._count.batches.items()}
             return replace(self._count, batches=batches)

@@ -13,6 +13,7 @@ WINDOW = 16
 _MOST_BYTES = 4 << 20
 """Once the unanswered requests hold this much, no more is read either."""
 
+Request = bytes | Message
 Outcome = Answer | Exception
 
 
@@ -34,7 +35,7 @@ class Window:
         self.half_closed = False
         self._slots: deque[Slot] = deque()
         self._held = 0
-        self._requests: Iterator[Message] | None = None
+        self._requests: Iterator[Request] | None = None
         self._request_size = 0
 
     @property
@@ -52,11 +53,11 @@ class Window:
         """Whether everything was answered and nothing more will come."""
         return self.half_closed and self._requests is None and not self._slots
 
-    def message(self, requests: Iterator[Message], size: int) -> None:
+    def message(self, requests: Iterator[Request], size: int) -> None:
         """Take on a message: the requests it stands for, and its size in bytes."""
         self._requests, self._request_size = requests, size
 
-    def next_request(self) -> tuple[Message, Slot] | None:
+    def next_request(self) -> tuple[Request, Slot] | None:
         """The next request to be answered, and the place of its answer; None if there is none now.
 
         Raises:

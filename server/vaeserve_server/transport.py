@@ -28,8 +28,6 @@ _REFLECTION_CALLS = 8
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # Two servers on one port would each get some of the calls, silently.
-    ("grpc.so_reuseport", 0),
     # gRPC cancels calls at random once 1,000 have arrived and not been picked up: a burst would do.
     ("grpc.server.max_pending_requests", _MAX_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
@@ -55,6 +53,7 @@ class Transport:
         turn: Turn,
         *,
         choice: Choice,
+        reuse_port: bool,
         on_death: Callable[[], None],
     ) -> None:
         """Make it; nothing listens yet.
@@ -64,13 +63,17 @@ class Transport:
             metrics: where their series live.
             turn: what the lane runs short batches in.
             choice: `lane`, `standard`, or `auto`, which is the lane where it works.
+            reuse_port: whether further processes of this user may listen on its port; connections
+                are then spread over them.
             on_death: called if the lane dies of a bug.
 
         Raises:
             StartupError: the lane is insisted on and does not work with this grpcio.
         """
         self.server = grpc.server(
-            ThreadPoolExecutor(_HEALTH_CALLS, thread_name_prefix="health"), options=_OPTIONS
+            ThreadPoolExecutor(_HEALTH_CALLS, thread_name_prefix="health"),
+            # Unasked, two servers on one port would each get some of the calls, silently.
+            options=(*_OPTIONS, ("grpc.so_reuseport", int(reuse_port))),
         )
         self._lane: Lane | None = None
         problem = None if choice == "standard" else core_queue.problem()
@@ -119,6 +122,7 @@ class Transport:
         self.server.start()
         if self._lane is not None:
             self._lane.start()
+        _log.info("listening", extra={"transport": self.name, "port": port})
         return port
 
     def stop(self, grace_s: float) -> None:

@@ -5,6 +5,7 @@ Each handler converts, runs graphs, converts back; the mathematics is in `noise`
 
 import math
 from collections.abc import Callable, Collection, Generator, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from vaeserve.v1.arrays import to_tensor
 from vaeserve.v1.noise import Block, Stream, reparameterise, standard_normal
 from vaeserve_server import paths, rows
 from vaeserve_server.batcher import Batcher
-from vaeserve_server.call import HEAVY, Floats, Heavy, Outputs, Rows, Run, Steps
+from vaeserve_server.call import HEAVY, Floats, Handled, Heavy, Outputs, Plain, Rows, Run, Steps
 from vaeserve_server.errors import InvalidArgument, TooManyRows
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.models import Catalogue, Model
@@ -53,13 +54,15 @@ class VaeHandlers:
         self._catalogue = catalogue
         self._metrics = metrics
 
-    def encode(self, request: pb.EncodeRequest) -> Steps:
+    def encode(self, request: pb.EncodeRequest) -> Handled:
         """Posterior of each row, and draws from it."""
         model = self._catalogue().get(request.model, request.version)
         x = rows.input_rows(request.input, model, "input")
-        if not (request.outputs or request.draws):
-            mu, log_var = yield from _run(model.encoder, x)
-            return model.forms.posterior(mu, log_var)
+        if request.outputs or request.draws:
+            return self._encode_outputs(request, model, x)
+        return Plain(model.encoder, x, model.forms.posterior)
+
+    def _encode_outputs(self, request: pb.EncodeRequest, model: Model, x: arrays.Array) -> Steps:
         outputs = _chosen(request.outputs, (pb.ENCODE_OUTPUT_MU, pb.ENCODE_OUTPUT_LOG_VAR))
         wants_draws = pb.ENCODE_OUTPUT_DRAWS in outputs
         _check_draws(request, model, len(x), wants_draws)
@@ -79,7 +82,7 @@ class VaeHandlers:
             reply.draws.CopyFrom(to_tensor(drawn))
         return reply
 
-    def sample(self, request: pb.SampleRequest) -> Steps:
+    def sample(self, request: pb.SampleRequest) -> Handled:
         """Draws from the prior, decoded."""
         model = self._catalogue().get(request.model, request.version)
         rows.check_picture_dtype(request.x_hat_dtype, model)
@@ -93,11 +96,13 @@ class VaeHandlers:
             )
         block = Block(_seed(request), rows.check_first_row(request.first_row), request.n)
         draws = PriorDraws(block, temperature)
-        if not request.outputs:
-            (x_hat,) = yield from _run(model.decoder, draws)
-            return model.forms.sample(
-                rows.picture_rows(x_hat, request.x_hat_dtype, model), block.seed
-            )
+        if request.outputs:
+            return self._sample_outputs(request, model, draws)
+        of_levels = request.x_hat_dtype == arrays.UINT8
+        return Plain(model.decoder, draws, partial(model.forms.sample, block.seed, of_levels))
+
+    def _sample_outputs(self, request: pb.SampleRequest, model: Model, draws: PriorDraws) -> Steps:
+        block = draws.block
         outputs = _chosen(request.outputs, (pb.GENERATE_OUTPUT_X_HAT,))
         reply = pb.SampleResponse(
             version=model.info.version, latent_space_id=model.info.latent_space_id, seed=block.seed
@@ -129,13 +134,14 @@ class VaeHandlers:
             part.first_row = request.first_row + begin
             yield part
 
-    def decode(self, request: pb.DecodeRequest) -> Steps:
+    def decode(self, request: pb.DecodeRequest) -> Handled:
         """Mean of p(x|z)."""
         model = self._catalogue().get(request.model, request.version)
         rows.check_picture_dtype(request.x_hat_dtype, model)
         z = rows.latent_rows(request.latents, request.latent_space_id, model, "latents")
-        (x_hat,) = yield from _run(model.decoder, z)
-        return model.forms.decoded(rows.picture_rows(x_hat, request.x_hat_dtype, model))
+        of_levels = request.x_hat_dtype == arrays.UINT8
+        build = model.forms.decoded_levels if of_levels else model.forms.decoded
+        return Plain(model.decoder, z, build)
 
     def reconstruct(self, request: pb.ReconstructRequest) -> Steps:
         """Encode and decode, through mu or through a draw."""

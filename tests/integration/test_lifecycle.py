@@ -164,7 +164,7 @@ def test_a_signal_while_loading_ends_at_once(own_repository: Path) -> None:
         "import os, signal, sys\n"
         "from vaeserve_server import app\n"
         "from vaeserve_server.cli import serve\n"
-        "def load(*_):\n"
+        "def load(*_, **__):\n"
         "    signal.raise_signal(signal.SIGTERM)\n"
         "    raise AssertionError('still here')\n"
         "app.load_catalogue = load\n"

@@ -178,10 +178,10 @@ def test_calls_while_loading_are_told_so(
     loading, go_on = threading.Event(), threading.Event()
     real_load = loading_module.load_catalogue
 
-    def load(*arguments: Any) -> Any:
+    def load(*arguments: Any, **options: Any) -> Any:
         loading.set()
         assert go_on.wait(60)
-        return real_load(*arguments)
+        return real_load(*arguments, **options)
 
     monkeypatch.setattr(app_module, "load_catalogue", load)
     app = make_app(own_repository)

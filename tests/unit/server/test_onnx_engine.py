@@ -39,7 +39,7 @@ def test_it_runs_any_number_of_rows() -> None:
 
 @pytest.mark.parametrize(("threads", "expected"), [(0, 1), (1, 1), (2, 2)])
 def test_a_small_graph_gets_one_thread_unless_told(threads: int, expected: int) -> None:
-    assert OnnxEngine(doubling(), GRAPH, Device(CPU), threads).threads == expected
+    assert OnnxEngine(doubling(), GRAPH, Device(CPU), threads=threads).threads == expected
 
 
 def test_padding_is_inert_and_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,11 @@ from vaeserve_server.statistics import GraphStatistics
 
 
 def test_counts_add_up_while_others_count() -> None:
-    statistics = GraphStatistics()
+    statistics = GraphStatistics(settle=lambda: None)
 
     def count() -> None:
         for _ in range(2000):
-            statistics.ran(rows=3, seconds=1e-6, waits=[1e-6, 2e-6])
+            statistics.ran(rows=3, seconds=1e-6, waits=[1e-6, 2e-6], ended=1.0)
 
     writers = [threading.Thread(target=count) for _ in range(3)]
     for writer in writers:

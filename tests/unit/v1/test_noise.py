@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from vaeserve.v1.noise import Stream, reparameterise, standard_normal
+from vaeserve.v1.noise import (
+    FIRST_ROW_LIMIT,
+    Block,
+    Stream,
+    reparameterise,
+    standard_normal,
+    standard_normal_blocks,
+)
 
 _MASK = (1 << 64) - 1
 
@@ -116,3 +123,26 @@ def test_reparameterisation() -> None:
     log_var = np.log(np.array([[4.0, 0.25]], np.float32))
     eps = np.array([[1.0, -2.0]], np.float32)
     assert reparameterise(mu, log_var, eps) == pytest.approx(np.array([[3.0, -3.0]]))
+
+
+@given(
+    blocks=st.lists(
+        st.builds(
+            Block, st.integers(0, _MASK), st.integers(0, FIRST_ROW_LIMIT - 1), st.integers(1, 5)
+        ),
+        min_size=1,
+        max_size=8,
+    ),
+    stream=st.sampled_from(Stream),
+    size=st.integers(1, 9),
+)
+def test_many_blocks_are_the_same_bits_as_one_by_one(
+    blocks: list[Block], stream: Stream, size: int
+) -> None:
+    together = standard_normal_blocks(blocks, stream, size=size)
+    alone = [
+        standard_normal(seed, stream, first_row=first_row, rows=rows, size=size)[:, 0]
+        for seed, first_row, rows in blocks
+    ]
+    assert together.dtype == np.float32
+    np.testing.assert_array_equal(together, np.concatenate(alone))

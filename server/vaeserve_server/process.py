@@ -1,0 +1,50 @@
+"""The life of a process that serves: start, serve until a signal, drain, end."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import NoReturn
+
+from vaeserve_server.app import App
+
+KILLED_AT_ONCE = 1
+"""Exit code after a second signal."""
+
+
+def serve_until_signal(
+    app: App,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
+    on_end: Callable[[], None] = lambda: None,
+) -> NoReturn:
+    """Run a server on the main thread. SIGTERM and SIGINT drain it, a second one ends at once.
+
+    Args:
+        app: not started.
+        on_ready: called once it is ready.
+        on_end: called last, once every call has been answered.
+
+    Raises:
+        StartupError: see App.start.
+    """
+    stop = threading.Event()
+
+    def on_signal(*_: object) -> None:
+        if stop.is_set():
+            os._exit(KILLED_AT_ONCE)
+        if not app.loaded:
+            os._exit(0)  # nobody is being served yet
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    app.start()
+    on_ready()
+    stop.wait()
+    app.drain()
+    on_end()
+    logging.shutdown()
+    # Not sys.exit: a run that hangs beyond the grace would hold the process.
+    os._exit(0)
