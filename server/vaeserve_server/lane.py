@@ -142,7 +142,7 @@ class _Door:
         if event.success:
             self.open()
             self.arrived += 1
-            self._kind(self._carrier, self._method, self._metrics, event).begin()
+            self._kind(self._carrier, self._method, self._metrics, event).begin(event)
 
     def count(self) -> None:
         """Tell the metrics."""

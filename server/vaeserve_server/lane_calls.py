@@ -11,9 +11,9 @@ import grpc
 from vaeserve_server import core_queue as core
 from vaeserve_server.call import Answer, Call
 from vaeserve_server.core_queue import Event, Trailers
-from vaeserve_server.methods import Method, serialised
+from vaeserve_server.methods import SERVER_STREAM, Method, serialised
 from vaeserve_server.metrics import RpcMetrics
-from vaeserve_server.status import status_of
+from vaeserve_server.status import RpcStatus, status_of
 from vaeserve_server.stream import Slot, Window
 from vaeserve_server.timing import asked_for_timing, timing_trailer
 
@@ -24,6 +24,12 @@ _LARGE_BYTES = 256 * 1024
 _YEAR_S = 365 * 86400.0
 
 _POLL_S = 0.005
+
+_NO_MESSAGE: tuple[int, str, Trailers] = (
+    grpc.StatusCode.UNIMPLEMENTED.value[0],
+    "the method takes exactly one message",
+    (),
+)
 
 Defer = Callable[[Callable[[], None]], object]
 
@@ -84,7 +90,7 @@ class _LaneCall(Call):
         remaining = core.deadline_of(event) - time.time()
         self.deadline = now + remaining if remaining < _YEAR_S else None
         self.cancelled = False
-        self.timings = [] if asked_for_timing(event.invocation_metadata) else None
+        self.timings = None
         self.defer = carrier.defer
         self._carrier = carrier
         self._method = method
@@ -93,18 +99,19 @@ class _LaneCall(Call):
         self._began = now
         carrier.begun()
 
-    def _failed(self, error: Exception) -> tuple[int, str, Trailers]:
-        """Count an error; its code, message and trailers for the wire."""
-        if isinstance(error, _NoMessage):
-            self._metrics.failed(grpc.StatusCode.UNIMPLEMENTED, time.monotonic() - self._began)
-            return grpc.StatusCode.UNIMPLEMENTED.value[0], str(error), ()
-        status = status_of(error, self._method.path)
-        self._metrics.failed(status.code, time.monotonic() - self._began)
-        return status.code.value[0], status.details, status.trailing_metadata
+    def _count(self, end: grpc.StatusCode) -> None:
+        """Count the end of the call."""
+        seconds = time.monotonic() - self._began
+        if end is grpc.StatusCode.OK:
+            self._metrics.succeeded(seconds)
+        else:
+            self._metrics.failed(end, seconds)
 
-
-class _NoMessage(Exception):
-    """A caller ended its side of a call without the message that the method takes."""
+    def _end_of(self, event: Event, sent: grpc.StatusCode) -> grpc.StatusCode:
+        """How a call really ended: with the status that was sent, or before it."""
+        if core.was_cancelled(event):
+            return status_of(self.left(time.monotonic()), self._method.path).code
+        return sent
 
 
 class UnaryCall(_LaneCall):
@@ -112,8 +119,10 @@ class UnaryCall(_LaneCall):
 
     __slots__ = ("_answered", "_watching")
 
-    def begin(self) -> None:
+    def begin(self, event: Event) -> None:
         """Ask for the message."""
+        if asked_for_timing(event.invocation_metadata):
+            self.timings = []
         self._answered = False
         self._watching = threading.Lock()
         core.receive_message(self._core, self._received)
@@ -127,7 +136,8 @@ class UnaryCall(_LaneCall):
     def _received(self, event: Event) -> None:
         data = core.message_of(event)
         if data is None:
-            self._reply(_NoMessage(f"{self._method.path} takes exactly one message"))
+            # The caller has ended its side, or the call is over already: then this changes nothing.
+            core.end(self._core, *_NO_MESSAGE, self._over, first=True, watched=False)
             return
         self._metrics.received()
         if len(data) > _LARGE_BYTES:
@@ -137,6 +147,10 @@ class UnaryCall(_LaneCall):
         if not self._answered:
             self._carrier.left_open(self)
 
+    def _over(self, event: Event) -> None:
+        self._count(self._end_of(event, grpc.StatusCode.UNIMPLEMENTED))
+        self._carrier.over()
+
     def _closed(self, event: Event) -> None:
         if core.was_cancelled(event):
             self.cancelled = True
@@ -145,12 +159,13 @@ class UnaryCall(_LaneCall):
         """Send the answer, from whichever thread has it."""
         over = self._carrier.over
         if isinstance(outcome, Exception):
-            code, details, trailers = self._failed(outcome)
+            status = status_of(outcome, self._method.path)
+            self._count(status.code)
             watched = self._claim()
-            core.end(self._core, code, details, trailers, over, first=True, watched=watched)
+            core.end(self._core, *_on_the_wire(status), over, first=True, watched=watched)
             return
         data = serialised(outcome)
-        self._metrics.succeeded(time.monotonic() - self._began)
+        self._count(grpc.StatusCode.OK)
         core.reply(self._core, data, timing_trailer(self), over, watched=self._claim())
 
     def _claim(self) -> bool:
@@ -165,14 +180,15 @@ class StreamCall(_LaneCall):
     Requests are taken on by the lane's thread alone; answers come from any thread.
     """
 
-    __slots__ = ("_first", "_lock", "_over", "_reading", "_sending", "_window")
+    __slots__ = ("_first", "_lock", "_over", "_reading", "_sending", "_sent_status", "_window")
 
-    def begin(self) -> None:
+    def begin(self, _: Event) -> None:
         """Ask for the end and for the first message."""
         self._first = True
         self._over = False
         self._reading = False
         self._sending = False
+        self._sent_status = grpc.StatusCode.OK
         self._lock = threading.Lock()
         self._window = Window()
         core.watch(self._core, self._closed)
@@ -202,11 +218,15 @@ class StreamCall(_LaneCall):
         data = core.message_of(event)
         with self._lock:
             self._reading = False
+            one = self._method.kind == SERVER_STREAM
             if data is None:
                 self._window.half_closed = True
+                if one and not self._over:
+                    self._end(grpc.StatusCode.UNIMPLEMENTED, *_NO_MESSAGE)
                 self._send()
                 return
             self._metrics.received()
+            self._window.half_closed = one
             try:
                 self._window.message(self._method.requests(data), len(data))
             except Exception as error:  # noqa: BLE001
@@ -232,11 +252,11 @@ class StreamCall(_LaneCall):
         outcome = self._window.take()
         if outcome is None:
             if self._window.done:
-                self._metrics.succeeded(time.monotonic() - self._began)
-                self._end(0, "", timing_trailer(self))
+                self._end(grpc.StatusCode.OK, 0, "", ())
             return
         if isinstance(outcome, Exception):
-            self._end(*self._failed(outcome))
+            status = status_of(outcome, self._method.path)
+            self._end(status.code, *_on_the_wire(status))
             return
         self._sending = True
         self._metrics.sent()
@@ -248,17 +268,21 @@ class StreamCall(_LaneCall):
             self._sending = False
         self._pull()
 
-    def _end(self, code: int, details: str, trailers: Trailers) -> None:
+    def _end(self, status: grpc.StatusCode, code: int, details: str, trailers: Trailers) -> None:
         self._over = True
+        self._sent_status = status
         core.end(self._core, code, details, trailers, _nothing, first=self._first, watched=True)
 
     def _closed(self, event: Event) -> None:
         with self._lock:
             self.cancelled = True
-            if not self._over:
-                self._over = True
-                self._metrics.failed(grpc.StatusCode.CANCELLED, time.monotonic() - self._began)
+            self._over = True
+            self._count(self._end_of(event, self._sent_status))
         self._carrier.over()
+
+
+def _on_the_wire(status: RpcStatus) -> tuple[int, str, Trailers]:
+    return status.code.value[0], status.details, status.trailing_metadata
 
 
 def _nothing(_: Event) -> None:

@@ -47,10 +47,11 @@ def _handler(
 
         def unary(data: bytes, context: grpc.ServicerContext) -> bytes:
             with _Counted(method, metrics, context) as counted:
+                if asked_for_timing(context.invocation_metadata()):
+                    counted.call.timings = []
                 metrics.received()
                 reply = _answer(method, data, counted.call)
                 context.set_trailing_metadata(timing_trailer(counted.call))
-                metrics.sent()
                 return reply
 
         run_in_pool(unary, pool)
@@ -85,7 +86,6 @@ class _Counted:
         remaining: float | None = context.time_remaining()
         self.call = Call(
             deadline=None if remaining is None else self._began + remaining,
-            timings=[] if asked_for_timing(context.invocation_metadata()) else None,
         )
         if not context.add_callback(self._gone):
             self._gone()
@@ -101,7 +101,8 @@ class _Counted:
             self._metrics.failed(status.code, seconds)
             self._context.abort_with_status(status)
         elif error is not None:  # a stream that nobody reads any more
-            self._metrics.failed(grpc.StatusCode.CANCELLED, seconds)
+            left = status_of(self.call.left(time.monotonic()), self._method.path)
+            self._metrics.failed(left.code, seconds)
         else:
             self._metrics.succeeded(seconds)
 
@@ -144,7 +145,9 @@ def _answers(
                     method.answer_request(request, call, slot.put)
         except Exception as error:  # noqa: BLE001  the stream ends with it
             slot = queue.SimpleQueue()
-            slot.put(error)
+            # grpcio says no more than this of a caller who is gone.
+            left = isinstance(error, grpc.RpcError)
+            slot.put(call.left(time.monotonic()) if left else error)
             slots.put(slot)
         finally:
             slots.put(None)
