@@ -75,6 +75,8 @@ class Lane:
         Where calls are still unanswered when the time is over, the queue stays: an engine that
         hangs may still reply to it.
         """
+        # What arrived and was not begun has lost its connection.
+        self._carrier.closed = True
         if not self._thread.ident:
             self._queue.shut_down()  # never started
         elif self._carrier.wait_until_idle(timeout_s):
@@ -139,10 +141,16 @@ class _Door:
 
     def __call__(self, event: Event) -> None:
         """A call has come in, or, without success, none will any more."""
-        if event.success:
-            self.open()
-            self.arrived += 1
-            self._kind(self._carrier, self._method, self._metrics, event).begin(event)
+        if not event.success:
+            return
+        self.open()
+        call = self._kind(self._carrier, self._method, self._metrics, event)
+        # Only now: from here on the queue is not shut down before the call is over.
+        if self._carrier.closed:
+            self._carrier.over()
+            return
+        self.arrived += 1
+        call.begin(event)
 
     def count(self) -> None:
         """Tell the metrics."""

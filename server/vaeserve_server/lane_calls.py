@@ -40,12 +40,14 @@ class Carrier:
     Attributes:
         defer: runs a step on another thread.
         in_flight: calls begun and not over.
+        closed: whether the server has stopped, so that no call may be begun.
     """
 
     def __init__(self, defer: Defer) -> None:
         """Make it idle."""
         self.defer = defer
         self.in_flight = 0
+        self.closed = False
         self._unanswered: list[UnaryCall] = []
 
     def begun(self) -> None:

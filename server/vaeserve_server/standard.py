@@ -23,8 +23,14 @@ from vaeserve_server.timing import asked_for_timing, timing_trailer
 _MAX_CALLS = 512
 
 
-def add_methods(server: grpc.Server, methods: list[Method], metrics: Metrics) -> None:
-    """Have the server answer the methods."""
+def add_methods(
+    server: grpc.Server, methods: list[Method], metrics: Metrics
+) -> ThreadPoolExecutor:
+    """Have the server answer the methods.
+
+    Returns:
+        the pool that they run in, to be shut down after the server.
+    """
     pool = ThreadPoolExecutor(_MAX_CALLS, thread_name_prefix="rpc")
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
     for method in methods:
@@ -33,6 +39,7 @@ def add_methods(server: grpc.Server, methods: list[Method], metrics: Metrics) ->
         by_service.setdefault(service, {})[name] = _handler(method, rpc, pool)
     for service, handlers in by_service.items():
         server.add_registered_method_handlers(service, handlers)
+    return pool
 
 
 def run_in_pool(behaviour: Callable[..., object], pool: ThreadPoolExecutor) -> None:
