@@ -13,8 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import Message
 
+from vaeserve_server.errors import Cancelled, DeadlineExceeded, ServiceError
+
 Floats = npt.NDArray[np.float32]
 Outputs = tuple[Floats, ...]
+
+_CLOCK_TOLERANCE_S = 0.01
 
 
 class Rows(Protocol):
@@ -58,6 +62,22 @@ class Call:
     cancelled: bool = False
     timings: list[Timing] | None = None
     defer: Callable[[Callable[[], None]], object] | None = None
+
+    def gone(self, now: float) -> ServiceError | None:
+        """Why nobody waits for the answer any more, if so."""
+        return self.left(now) if self.cancelled or self._expired(now) else None
+
+    def left(self, now: float) -> ServiceError:
+        """Why the caller of a call that is over has left before its answer."""
+        # gRPC cancels a call when its deadline passes, by a clock of its own.
+        if self._expired(now + _CLOCK_TOLERANCE_S):
+            return DeadlineExceeded(
+                "the deadline passed before the answer was ready", reason="EXPIRED"
+            )
+        return Cancelled()
+
+    def _expired(self, now: float) -> bool:
+        return self.deadline is not None and now >= self.deadline
 
 
 class Graph(Protocol):

@@ -55,7 +55,11 @@ class CoreQueue:
 
     def request_call(self, path: str, tag: Tag) -> None:
         """Ask for one call of a method; after the server has been started."""
-        self._core.request_registered_call(self._queue, self._queue, path, tag)
+        try:
+            self._core.request_registered_call(self._queue, self._queue, path, tag)
+        except ValueError:
+            # The server is stopping: no more will come.
+            return
 
     def wait(self) -> Event | None:
         """The next event; None once the queue is shut down and empty."""

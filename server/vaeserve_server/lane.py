@@ -75,6 +75,8 @@ class Lane:
         Where calls are still unanswered when the time is over, the queue stays: an engine that
         hangs may still reply to it.
         """
+        # What arrived and was not begun has lost its connection.
+        self._carrier.closed = True
         if not self._thread.ident:
             self._queue.shut_down()  # never started
         elif self._carrier.wait_until_idle(timeout_s):

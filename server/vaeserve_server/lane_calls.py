@@ -11,9 +11,9 @@ import grpc
 from vaeserve_server import core_queue as core
 from vaeserve_server.call import Answer, Call
 from vaeserve_server.core_queue import Event, Trailers
-from vaeserve_server.methods import UNARY, Method, serialised
+from vaeserve_server.methods import SERVER_STREAM, UNARY, Method, serialised
 from vaeserve_server.metrics import RpcMetrics
-from vaeserve_server.status import status_of
+from vaeserve_server.status import RpcStatus, status_of
 from vaeserve_server.stream import Slot, Window
 from vaeserve_server.timing import asked_for_timing, timing_trailer
 
@@ -23,7 +23,11 @@ _LARGE_BYTES = 256 * 1024
 # Seconds since 1970; a later deadline is none.
 _NEVER = 1e11
 
-_NO_TRAILERS: Trailers = ()
+_NO_MESSAGE: tuple[int, str, Trailers] = (
+    grpc.StatusCode.UNIMPLEMENTED.value[0],
+    "the method takes exactly one message",
+    (),
+)
 
 _POLL_S = 0.005
 
@@ -36,6 +40,7 @@ class Carrier:
     Attributes:
         defer: runs a step on another thread.
         in_flight: calls begun and not over.
+        closed: whether the server has stopped, so that no call may be begun.
         left_open: calls that were not answered at once.
         arrivals: methods that something has arrived for in this turn.
     """
@@ -44,6 +49,7 @@ class Carrier:
         """Make it idle."""
         self.defer = defer
         self.in_flight = 0
+        self.closed = False
         self.left_open: list[UnaryCall] = []
         self.arrivals: set[Door] = set()
 
@@ -106,12 +112,17 @@ class Door:
 
     def __call__(self, event: Event) -> None:
         """A call has come in, or, without success, none will any more."""
-        if event.success:
-            self.open()
-            self.calls += 1
-            self.carrier.in_flight += 1
-            self.carrier.arrivals.add(self)
-            self._kind(self, event).begin()
+        if not event.success:
+            return
+        self.open()
+        # From here on the queue is not shut down before the call is over.
+        self.carrier.in_flight += 1
+        if self.carrier.closed:
+            self.carrier.over()
+            return
+        self.calls += 1
+        self.carrier.arrivals.add(self)
+        self._kind(self, event).begin(event)
 
     def received(self) -> None:
         """A message has come in."""
@@ -135,27 +146,24 @@ class _LaneCall(Call):
         deadline = core.deadline_of(event)
         self.deadline = None if deadline > _NEVER else now + deadline - time.time()
         self.cancelled = False
-        self.timings = [] if asked_for_timing(event.invocation_metadata) else None
+        self.timings = None
         self.defer = door.carrier.defer
         self._door = door
         self._core: Any = event.call
 
-    def _succeeded(self) -> None:
-        self._door.metrics.succeeded(time.monotonic() - self._began)
-
-    def _failed(self, error: Exception) -> tuple[int, str, Trailers]:
-        """Count an error; its code, message and trailers for the wire."""
-        if isinstance(error, _NoMessage):
-            code, details, trailers = grpc.StatusCode.UNIMPLEMENTED, str(error), _NO_TRAILERS
+    def _count(self, end: grpc.StatusCode) -> None:
+        """Count the end of the call."""
+        seconds = time.monotonic() - self._began
+        if end is grpc.StatusCode.OK:
+            self._door.metrics.succeeded(seconds)
         else:
-            status = status_of(error, self._door.method.path)
-            code, details, trailers = status.code, status.details, status.trailing_metadata
-        self._door.metrics.failed(code, time.monotonic() - self._began)
-        return code.value[0], details, trailers
+            self._door.metrics.failed(end, seconds)
 
-
-class _NoMessage(Exception):
-    """A caller ended its side of a call without the message that the method takes."""
+    def _end_of(self, event: Event, sent: grpc.StatusCode) -> grpc.StatusCode:
+        """How a call really ended: with the status that was sent, or before it."""
+        if core.was_cancelled(event):
+            return status_of(self.left(time.monotonic()), self._door.method.path).code
+        return sent
 
 
 class UnaryCall(_LaneCall):
@@ -163,8 +171,10 @@ class UnaryCall(_LaneCall):
 
     __slots__ = ("_answered", "_watching")
 
-    def begin(self) -> None:
+    def begin(self, event: Event) -> None:
         """Ask for the message."""
+        if asked_for_timing(event.invocation_metadata):
+            self.timings = []
         self._answered = False
         self._watching = threading.Lock()
         core.receive_message(self._core, self._received)
@@ -179,7 +189,8 @@ class UnaryCall(_LaneCall):
         data = core.message_of(event)
         door = self._door
         if data is None:
-            self._reply(_NoMessage(f"{door.method.path} takes exactly one message"))
+            # The caller has ended its side, or the call is over already: then this changes nothing.
+            core.end(self._core, *_NO_MESSAGE, self._over, first=True, watched=False)
             return
         door.received()
         if len(data) > _LARGE_BYTES:
@@ -189,6 +200,10 @@ class UnaryCall(_LaneCall):
         if not self._answered:
             door.carrier.left_open.append(self)
 
+    def _over(self, event: Event) -> None:
+        self._count(self._end_of(event, grpc.StatusCode.UNIMPLEMENTED))
+        self._door.carrier.over()
+
     def _closed(self, event: Event) -> None:
         if core.was_cancelled(event):
             self.cancelled = True
@@ -197,12 +212,13 @@ class UnaryCall(_LaneCall):
         """Send the answer, from whichever thread has it."""
         over = self._door.carrier.over
         if isinstance(outcome, Exception):
-            code, details, trailers = self._failed(outcome)
+            status = status_of(outcome, self._door.method.path)
+            self._count(status.code)
             watched = self._claim()
-            core.end(self._core, code, details, trailers, over, first=True, watched=watched)
+            core.end(self._core, *_on_the_wire(status), over, first=True, watched=watched)
             return
         data = serialised(outcome)
-        self._succeeded()
+        self._count(grpc.StatusCode.OK)
         core.reply(self._core, data, timing_trailer(self), over, watched=self._claim())
 
     def _claim(self) -> bool:
@@ -217,14 +233,15 @@ class StreamCall(_LaneCall):
     Requests are taken on by the lane's thread alone; answers come from any thread.
     """
 
-    __slots__ = ("_first", "_lock", "_over", "_reading", "_sending", "_window")
+    __slots__ = ("_first", "_lock", "_over", "_reading", "_sending", "_sent_status", "_window")
 
-    def begin(self) -> None:
+    def begin(self, _: Event) -> None:
         """Ask for the end and for the first message."""
         self._first = True
         self._over = False
         self._reading = False
         self._sending = False
+        self._sent_status = grpc.StatusCode.OK
         self._lock = threading.Lock()
         self._window = Window()
         core.watch(self._core, self._closed)
@@ -254,11 +271,15 @@ class StreamCall(_LaneCall):
         data = core.message_of(event)
         with self._lock:
             self._reading = False
+            one = self._door.method.kind == SERVER_STREAM
             if data is None:
                 self._window.half_closed = True
+                if one and not self._over:
+                    self._end(grpc.StatusCode.UNIMPLEMENTED, *_NO_MESSAGE)
                 self._send()
                 return
             self._door.received()
+            self._window.half_closed = one
             try:
                 self._window.message(self._door.method.requests(data), len(data))
             except Exception as error:  # noqa: BLE001
@@ -284,11 +305,11 @@ class StreamCall(_LaneCall):
         outcome = self._window.take()
         if outcome is None:
             if self._window.done:
-                self._succeeded()
-                self._end(0, "", timing_trailer(self))
+                self._end(grpc.StatusCode.OK, 0, "", ())
             return
         if isinstance(outcome, Exception):
-            self._end(*self._failed(outcome))
+            status = status_of(outcome, self._door.method.path)
+            self._end(status.code, *_on_the_wire(status))
             return
         self._sending = True
         self._door.metrics.sent()
@@ -300,18 +321,21 @@ class StreamCall(_LaneCall):
             self._sending = False
         self._pull()
 
-    def _end(self, code: int, details: str, trailers: Trailers) -> None:
+    def _end(self, status: grpc.StatusCode, code: int, details: str, trailers: Trailers) -> None:
         self._over = True
+        self._sent_status = status
         core.end(self._core, code, details, trailers, _nothing, first=self._first, watched=True)
 
     def _closed(self, event: Event) -> None:
         with self._lock:
             self.cancelled = True
-            if not self._over:
-                self._over = True
-                seconds = time.monotonic() - self._began
-                self._door.metrics.failed(grpc.StatusCode.CANCELLED, seconds)
+            self._over = True
+            self._count(self._end_of(event, self._sent_status))
         self._door.carrier.over()
+
+
+def _on_the_wire(status: RpcStatus) -> tuple[int, str, Trailers]:
+    return status.code.value[0], status.details, status.trailing_metadata
 
 
 def _nothing(_: Event) -> None:

@@ -89,6 +89,7 @@ class RpcMetrics:
         self._handled = {
             code: metrics.rpc_handled.labels(*labels, code.name) for code in grpc.StatusCode
         }
+        self._unary = kind == "unary"
         self._settled = 0
         self._failed = 0
         self._lock = threading.Lock()
@@ -102,7 +103,7 @@ class RpcMetrics:
         self._received.inc(messages)
 
     def sent(self, messages: int = 1) -> None:
-        """Messages were sent."""
+        """Messages of a stream were sent."""
         self._sent.inc(messages)
 
     def succeeded(self, seconds: float) -> None:
@@ -121,6 +122,8 @@ class RpcMetrics:
         with self._lock:
             succeeded = self._seconds.count - self._failed
             self._handled[grpc.StatusCode.OK].inc(succeeded - self._settled)
+            if self._unary:
+                self._sent.inc(succeeded - self._settled)
             self._settled = succeeded
 
 

@@ -6,9 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from vaeserve_server.call import Call, Done, Outputs, Rows
-from vaeserve_server.errors import Cancelled, DeadlineExceeded, ServiceError
-
-_CLOCK_TOLERANCE_S = 0.01
+from vaeserve_server.errors import ServiceError
 
 _log = logging.getLogger(__name__)
 
@@ -33,14 +31,7 @@ class Item:
 
     def gone(self, now: float) -> ServiceError | None:
         """Why nobody waits for this request any more, if so."""
-        deadline = self.call.deadline
-        # gRPC cancels a call when its deadline passes, by a clock of its own.
-        early = _CLOCK_TOLERANCE_S if self.call.cancelled else 0.0
-        if deadline is not None and now >= deadline - early:
-            return DeadlineExceeded(
-                "the deadline passed before the answer was ready", reason="EXPIRED"
-            )
-        return Cancelled() if self.call.cancelled else None
+        return self.call.gone(now)
 
     def finish(self, outcome: Outputs | Exception) -> None:
         """Pass the outcome on; a second one is nobody's."""

@@ -23,8 +23,12 @@ from vaeserve_server.timing import asked_for_timing, timing_trailer
 _MAX_CALLS = 512
 
 
-def add_methods(server: grpc.Server, methods: list[Method], metrics: Metrics) -> None:
-    """Have the server answer the methods."""
+def add_methods(server: grpc.Server, methods: list[Method], metrics: Metrics) -> ThreadPoolExecutor:
+    """Have the server answer the methods.
+
+    Returns:
+        the pool that they run in, to be shut down after the server.
+    """
     pool = ThreadPoolExecutor(_MAX_CALLS, thread_name_prefix="rpc")
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
     for method in methods:
@@ -33,6 +37,7 @@ def add_methods(server: grpc.Server, methods: list[Method], metrics: Metrics) ->
         by_service.setdefault(service, {})[name] = _handler(method, rpc, pool)
     for service, handlers in by_service.items():
         server.add_registered_method_handlers(service, handlers)
+    return pool
 
 
 def run_in_pool(behaviour: Callable[..., object], pool: ThreadPoolExecutor) -> None:
@@ -47,10 +52,11 @@ def _handler(
 
         def unary(data: bytes, context: grpc.ServicerContext) -> bytes:
             with _Counted(method, metrics, context) as counted:
+                if asked_for_timing(context.invocation_metadata()):
+                    counted.call.timings = []
                 metrics.received()
                 reply = _answer(method, data, counted.call)
                 context.set_trailing_metadata(timing_trailer(counted.call))
-                metrics.sent()
                 return reply
 
         run_in_pool(unary, pool)
@@ -85,7 +91,6 @@ class _Counted:
         remaining: float | None = context.time_remaining()
         self.call = Call(
             deadline=None if remaining is None else self._began + remaining,
-            timings=[] if asked_for_timing(context.invocation_metadata()) else None,
         )
         if not context.add_callback(self._gone):
             self._gone()
@@ -101,7 +106,8 @@ class _Counted:
             self._metrics.failed(status.code, seconds)
             self._context.abort_with_status(status)
         elif error is not None:  # a stream that nobody reads any more
-            self._metrics.failed(grpc.StatusCode.CANCELLED, seconds)
+            left = status_of(self.call.left(time.monotonic()), self._method.path)
+            self._metrics.failed(left.code, seconds)
         else:
             self._metrics.succeeded(seconds)
 
@@ -144,7 +150,9 @@ def _answers(
                     method.answer(request, call, slot.put)
         except Exception as error:  # noqa: BLE001  the stream ends with it
             slot = queue.SimpleQueue()
-            slot.put(error)
+            # grpcio says no more than this of a caller who is gone.
+            left = isinstance(error, grpc.RpcError)
+            slot.put(call.left(time.monotonic()) if left else error)
             slots.put(slot)
         finally:
             slots.put(None)

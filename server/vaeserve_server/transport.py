@@ -70,11 +70,10 @@ class Transport:
         Raises:
             StartupError: the lane is insisted on and does not work with this grpcio.
         """
-        self.server = grpc.server(
-            ThreadPoolExecutor(_HEALTH_CALLS, thread_name_prefix="health"),
-            # Unasked, two servers on one port would each get some of the calls, silently.
-            options=(*_OPTIONS, ("grpc.so_reuseport", int(reuse_port))),
-        )
+        self._pools = [ThreadPoolExecutor(_HEALTH_CALLS, thread_name_prefix="health")]
+        # Unasked, two servers on one port would each get some of the calls, silently.
+        options = (*_OPTIONS, ("grpc.so_reuseport", int(reuse_port)))
+        self.server = grpc.server(self._pools[0], options=options)
         self._lane: Lane | None = None
         problem = None if choice == "standard" else core_queue.problem()
         if choice == "standard" or problem is not None:
@@ -82,7 +81,7 @@ class Transport:
                 raise StartupError(f"--transport lane: {problem}")
             if problem is not None:
                 _log.warning("using the standard transport", extra={"problem": problem})
-            standard.add_methods(self.server, methods, metrics)
+            self._pools.append(standard.add_methods(self.server, methods, metrics))
         else:
             self._lane = Lane(self.server, methods, metrics, turn, on_death)
 
@@ -98,6 +97,7 @@ class Transport:
         own.
         """
         pool = ThreadPoolExecutor(_REFLECTION_CALLS, thread_name_prefix="reflection")
+        self._pools.append(pool)
         servicer: Any = reflection.ReflectionServicer((*services, reflection.SERVICE_NAME))
         servicer.ServerReflectionInfo = partial(servicer.ServerReflectionInfo)  # takes attributes
         standard.run_in_pool(servicer.ServerReflectionInfo, pool)
@@ -131,3 +131,5 @@ class Transport:
         self.server.stop(grace_s).wait()
         if self._lane is not None:
             self._lane.stop(max(1.0, end - time.monotonic()))
+        for pool in self._pools:
+            pool.shutdown(wait=False)

@@ -84,20 +84,27 @@ class HeldEngines:
     def __init__(self) -> None:
         self.failure: Exception | None = None
         self._running = threading.Semaphore(0)
-        self._gate = threading.Event()
+        self._passes = threading.Semaphore(0)
+        self._released = False
 
     def wait_for_a_run(self) -> None:
         assert self._running.acquire(timeout=30), "no run began"
 
+    def let_one_pass(self) -> None:
+        self._passes.release()
+
     def release(self) -> None:
-        self._gate.set()
+        self._released = True
+        self._passes.release()
 
     def hold(self) -> None:
-        assert self._gate.is_set() or threading.current_thread().name != "lane", (
+        assert self._released or threading.current_thread().name != "lane", (
             'this would hold the transport too: start the server with placement="thread"'
         )
         self._running.release()
-        assert self._gate.wait(60), "the test never released the engines"
+        assert self._passes.acquire(timeout=60), "the test never released the engines"
+        if self._released:
+            self._passes.release()  # for the next one
         if self.failure is not None:
             raise self.failure
 

@@ -42,7 +42,8 @@ def alone(part: Any) -> Floats:
         z: Floats = eps[:, 0] * np.float32(part.temperature)
         return z.reshape(-1, *SHAPE)
     if part.dtype == np.uint8:
-        return (part * (1 / 255)).astype(np.float32)
+        levels: Floats = (part * (1 / 255)).astype(np.float32)
+        return levels
     return np.asarray(part, np.float32)
 
 

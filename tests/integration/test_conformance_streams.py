@@ -1,0 +1,147 @@
+"""Streams, on either transport: order, ends, callers who leave, memory."""
+
+import queue
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from support.raw_calls import ENCODE, REQUEST, VAE, Counts, channel_to, ending
+from support.servers import held_engines
+from vaeserve.v1 import vae_service_pb2 as pb
+from vaeserve_server.app import App
+
+ENCODE_STREAM = f"{VAE}/EncodeStream"
+SAMPLE_STREAM = f"{VAE}/SampleStream"
+Code = grpc.StatusCode
+
+
+class Stream:
+    """A stream of bytes that the test feeds."""
+
+    def __init__(self, channel: grpc.Channel, path: str = ENCODE_STREAM, **options: Any) -> None:
+        self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        call: Any = channel.stream_stream(path)
+        self.answers: Any = call(self._sent(), **{"timeout": 60, **options})
+
+    def send(self, *messages: bytes) -> None:
+        for message in messages:
+            self._messages.put(message)
+
+    def end(self) -> None:
+        self._messages.put(None)
+
+    def rest(self) -> tuple[Code, list[bytes]]:
+        """How it ends, and the answers until then."""
+        answers = []
+        try:
+            for answer in self.answers:
+                answers.append(answer)  # noqa: PERF402  those before an error count
+        except grpc.RpcError as error:
+            self.end()  # the client's own thread waits for more
+            return error.code(), answers
+        return self.answers.code(), answers
+
+    def _sent(self) -> Iterator[bytes]:
+        while (message := self._messages.get()) is not None:
+            yield message
+
+
+def test_answers_in_order_until_the_first_error(served: App) -> None:
+    counts = Counts(served, ENCODE_STREAM)
+    with channel_to(served) as channel:
+        answer = ending(channel, ENCODE, REQUEST).reply
+        stream = Stream(channel)
+        stream.send(*[REQUEST] * 50, b"\xff", REQUEST)
+        assert stream.rest() == (Code.INVALID_ARGUMENT, [answer] * 50)
+        whole = Stream(channel)
+        whole.send(*[REQUEST] * 50)
+        whole.end()
+        assert whole.rest() == (Code.OK, [answer] * 50)
+    until_counted = {"started": 2, "sent": 100, "OK": 1, "INVALID_ARGUMENT": 1}
+    counts.settle_somehow()
+    assert {name: counts()[name] for name in until_counted} == until_counted
+
+
+def test_a_server_stream_takes_one_message(served: App) -> None:
+    request = pb.SampleRequest(model="digits", n=3, seed=1).SerializeToString()
+    with channel_to(served) as channel:
+        nothing, one, two, never_ended = (Stream(channel, SAMPLE_STREAM) for _ in range(4))
+        for stream, messages in ((nothing, 0), (one, 1), (two, 2)):
+            stream.send(*[request] * messages)
+            stream.end()
+        never_ended.send(request)
+        assert nothing.rest() == (Code.UNIMPLEMENTED, [])
+        assert one.rest() == two.rest() == never_ended.rest()
+        never_ended.end()
+
+
+@pytest.mark.parametrize("sent", [0, 1])
+@pytest.mark.parametrize("leaves", ["cancels", "runs out of time"])
+def test_leaving_while_nothing_happens(
+    served: App, sent: int, leaves: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    counts = Counts(served, ENCODE_STREAM)
+    with channel_to(served) as channel:
+        stream = Stream(channel, timeout=60 if leaves == "cancels" else 0.5)
+        stream.send(*[REQUEST] * sent)
+        for _ in range(sent):
+            assert next(stream.answers)
+        # What the connection asks later is answered after the stream has come.
+        assert ending(channel, ENCODE, REQUEST).code is Code.OK
+        if leaves == "cancels":
+            stream.answers.cancel()
+        code = Code.CANCELLED if leaves == "cancels" else Code.DEADLINE_EXCEEDED
+        assert stream.rest() == (code, [])
+        stream.end()
+    counts.settle_somehow()
+    assert counts()[code.name] == 1
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("path", [ENCODE_STREAM, SAMPLE_STREAM])
+def test_leaving_while_the_batch_runs(patient: App, path: str) -> None:
+    counts = Counts(patient, path)
+    sample = pb.SampleRequest(model="digits", n=2).SerializeToString()
+    with channel_to(patient) as channel, held_engines() as engines:
+        leaver, stayer = Stream(channel, path), Stream(channel)
+        leaver.send(sample if path == SAMPLE_STREAM else REQUEST)
+        stayer.send(REQUEST)
+        engines.wait_for_a_run()
+        leaver.answers.cancel()
+        assert leaver.rest() == (Code.CANCELLED, [])
+        assert ending(channel, "/vaeserve.v1.ModelService/ListModels", b"").code is Code.OK
+        engines.release()
+        stayer.end()
+        code, (answer,) = stayer.rest()
+        assert (code, answer) == (Code.OK, ending(channel, ENCODE, REQUEST).reply)
+        leaver.end()
+    counts.settle_somehow()
+    assert counts()["CANCELLED"] == 1
+
+
+def test_whoever_does_not_read_is_not_read_either(served: App) -> None:
+    """Only a bounded part of a stream is taken on before its answers are."""
+    counts = Counts(served, ENCODE_STREAM)
+    large = REQUEST + b"\xfa\x3f\x80\x80\x20" + bytes(512 << 10)
+    with channel_to(served) as channel:
+        stream = Stream(channel, timeout=60)
+        stream.send(*[large] * 200)
+        stream.end()
+        assert next(stream.answers)
+        assert ending(channel, ENCODE, REQUEST).code is Code.OK
+        code, answers = stream.rest()
+    assert (code, len(answers)) == (Code.OK, 199)
+    counts.settle(started=1, received=200, sent=200, OK=1)
+
+
+def test_timing_is_of_unary_calls(served: App) -> None:
+    """A stream's would grow with it."""
+    with channel_to(served) as channel:
+        stream = Stream(channel, metadata=(("vaeserve-timing", "1"),))
+        stream.send(*[REQUEST] * 500)
+        stream.end()
+        code, answers = stream.rest()
+        assert (code, len(answers)) == (Code.OK, 500)
+        assert not stream.answers.trailing_metadata()
