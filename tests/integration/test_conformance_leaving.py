@@ -139,7 +139,7 @@ def test_while_the_batch_runs_on_the_lane_itself(repository: Path) -> None:
     with (
         running_app(repository, **settings) as app,
         channel_to(app) as channel,
-        held_engines() as engines,
+        held_engines(lane_too=True) as engines,
     ):
         counts = Counts(app)
         leaver = begin(channel, ENCODE, REQUEST)

@@ -81,8 +81,9 @@ class HeldEngines:
     For servers with `placement="thread"`: a held run must not hold the transport with it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, lane_too: bool) -> None:
         self.failure: Exception | None = None
+        self._lane_too = lane_too
         self._running = threading.Semaphore(0)
         self._passes = threading.Semaphore(0)
         self._released = False
@@ -98,7 +99,8 @@ class HeldEngines:
         self._passes.release()
 
     def hold(self) -> None:
-        assert self._released or threading.current_thread().name != "lane", (
+        on_lane = threading.current_thread().name == "lane"
+        assert self._lane_too or self._released or not on_lane, (
             'this would hold the transport too: start the server with placement="thread"'
         )
         self._running.release()
@@ -110,9 +112,13 @@ class HeldEngines:
 
 
 @contextmanager
-def held_engines() -> Iterator[HeldEngines]:
-    """Hold the engines of servers in this process; they are released at the end."""
-    held = HeldEngines()
+def held_engines(*, lane_too: bool = False) -> Iterator[HeldEngines]:
+    """Hold the engines of servers in this process; they are released at the end.
+
+    Args:
+        lane_too: whether a run on the lane's own thread may be held, and the transport with it.
+    """
+    held = HeldEngines(lane_too=lane_too)
 
     def run(engine: OnnxEngine, rows: Floats) -> Outputs:
         held.hold()
