@@ -1,16 +1,23 @@
-"""The bare echo: the least that a gRPC server here can take to answer, without a model.
-
-A plain grpc.server. Another transport's echo takes its place by answering bench.Echo/Unary here.
-"""
+"""The bare echo: the lane itself, answering without reading the request; no model, no batch."""
 
 import argparse
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
 
-import grpc
+from google.protobuf.message import Message
+
+from vaeserve.v1.vae_service_pb2 import EncodeRequest
+from vaeserve_server.call import Call, Reply
+from vaeserve_server.methods import BIDI_STREAM, Method
+from vaeserve_server.metrics import Metrics
+from vaeserve_server.transport import Transport
+from vaeserve_server.turn import Turn
 
 SERVICE = "bench.Echo"
-_THREADS = 16
+
+
+class _Echo(Method):
+    def answer(self, request: bytes | Message, call: Call, reply: Reply) -> None:
+        reply(self.handler(request))  # type: ignore[arg-type]  # ours gives bytes
 
 
 def main() -> None:
@@ -19,22 +26,15 @@ def main() -> None:
     parser.add_argument("--reply-bytes", type=int)
     options = parser.parse_args()
     answer = bytes(options.reply_bytes)
-
-    def unary(_: bytes, __: grpc.ServicerContext) -> bytes:
-        return answer
-
-    def stream(requests: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[bytes]:
-        return (answer for _ in requests)
-
-    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-        "Unary": grpc.unary_unary_rpc_method_handler(unary),
-        "Stream": grpc.stream_stream_rpc_method_handler(stream),
-    }
-    server = grpc.server(ThreadPoolExecutor(_THREADS))
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    server.add_insecure_port(f"127.0.0.1:{options.port}")
-    server.start()
-    server.wait_for_termination()
+    methods: list[Method] = [
+        _Echo(f"/{SERVICE}/Unary", EncodeRequest, lambda _: answer),
+        _Echo(f"/{SERVICE}/Stream", EncodeRequest, lambda _: answer, BIDI_STREAM),
+    ]
+    transport = Transport(
+        methods, Metrics(), Turn(), choice="lane", reuse_port=False, on_death=lambda: None
+    )
+    transport.start(f"127.0.0.1:{options.port}")
+    threading.Event().wait()
 
 
 if __name__ == "__main__":
