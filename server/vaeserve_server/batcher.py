@@ -277,7 +277,7 @@ class Batcher:
                 self._free()
                 self._scatter(items, outcome)
         except BaseException:
-            for item in items:
+            for item in (*items, *(item for item, _ in dropped)):
                 item.finish(RuntimeError("the batcher died"))
             raise
         finally:

@@ -39,10 +39,10 @@ def alone(part: Any) -> Floats:
     if isinstance(part, PriorDraws):
         seed, first_row, rows = part.block
         eps = standard_normal(seed, Stream.PRIOR, first_row=first_row, rows=rows, size=6)
-        z: Floats = eps[:, 0] * np.float32(part.temperature)
-        return z.reshape(-1, *SHAPE)
+        z = eps[:, 0] * np.float32(part.temperature)
+        return np.asarray(z.reshape(-1, *SHAPE), np.float32)
     if part.dtype == np.uint8:
-        return (part * (1 / 255)).astype(np.float32)
+        return np.asarray(part * (1 / 255), np.float32)
     return np.asarray(part, np.float32)
 
 
