@@ -277,7 +277,7 @@ class Batcher:
                 self._free()
                 self._scatter(items, outcome)
         except BaseException:
-            for item in items:
+            for item in (*items, *(item for item, _ in dropped)):
                 item.finish(RuntimeError("the batcher died"))
             raise
         finally:
@@ -319,7 +319,7 @@ class Batcher:
         for item in items:
             if item.call.timings is not None:
                 wait = start - item.enqueued
-                item.call.timings.append(Timing(self._name, wait, seconds, count, reason))
+                item.call.note(Timing(self._name, wait, seconds, count, reason))
         return outputs
 
     def _drop_unsound(self, items: list[Item], rows: Floats) -> None:

@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float32]
 Outputs = tuple[Floats, ...]
 
 _CLOCK_TOLERANCE_S = 0.01
+_MOST_TIMINGS = 64
 
 
 class Rows(Protocol):
@@ -53,7 +54,8 @@ class Call:
     Attributes:
         deadline: monotonic time after which nobody waits any more; None without one.
         cancelled: set by the transport when the caller goes away.
-        timings: one entry a batch it rode in; None unless the caller asked for them.
+        timings: one entry a batch it rode in, of a long stream the first ones; None unless the
+            caller asked for them.
         defer: runs a step on a thread where it stalls nobody; None where every call has a thread
             of its own.
     """
@@ -62,6 +64,12 @@ class Call:
     cancelled: bool = False
     timings: list[Timing] | None = None
     defer: Callable[[Callable[[], None]], object] | None = None
+
+    def note(self, timing: Timing) -> None:
+        """Note a batch that it rode in, for a caller who asked."""
+        # Trailers over 8 KB may be dropped on the way, and a stream may go on for ever.
+        if self.timings is not None and len(self.timings) < _MOST_TIMINGS:
+            self.timings.append(timing)
 
     def gone(self, now: float) -> ServiceError | None:
         """Why nobody waits for the answer any more, if so."""

@@ -122,7 +122,7 @@ class Door:
             return
         self.calls += 1
         self.carrier.arrivals.add(self)
-        self._kind(self, event).begin(event)
+        self._kind(self, event).begin()
 
     def received(self) -> None:
         """A message has come in."""
@@ -146,7 +146,7 @@ class _LaneCall(Call):
         deadline = core.deadline_of(event)
         self.deadline = None if deadline > _NEVER else now + deadline - time.time()
         self.cancelled = False
-        self.timings = None
+        self.timings = [] if asked_for_timing(event.invocation_metadata) else None
         self.defer = door.carrier.defer
         self._door = door
         self._core: Any = event.call
@@ -171,10 +171,8 @@ class UnaryCall(_LaneCall):
 
     __slots__ = ("_answered", "_watching")
 
-    def begin(self, event: Event) -> None:
+    def begin(self) -> None:
         """Ask for the message."""
-        if asked_for_timing(event.invocation_metadata):
-            self.timings = []
         self._answered = False
         self._watching = threading.Lock()
         core.receive_message(self._core, self._received)
@@ -235,7 +233,7 @@ class StreamCall(_LaneCall):
 
     __slots__ = ("_first", "_lock", "_over", "_reading", "_sending", "_sent_status", "_window")
 
-    def begin(self, _: Event) -> None:
+    def begin(self) -> None:
         """Ask for the end and for the first message."""
         self._first = True
         self._over = False
@@ -305,7 +303,7 @@ class StreamCall(_LaneCall):
         outcome = self._window.take()
         if outcome is None:
             if self._window.done:
-                self._end(grpc.StatusCode.OK, 0, "", ())
+                self._end(grpc.StatusCode.OK, 0, "", timing_trailer(self))
             return
         if isinstance(outcome, Exception):
             status = status_of(outcome, self._door.method.path)

@@ -67,6 +67,7 @@ def _handler(
             for reply in _answers(method, messages, counted.call, metrics):
                 metrics.sent()
                 yield reply
+            context.set_trailing_metadata(timing_trailer(counted.call))
 
     if method.kind == BIDI_STREAM:
         run_in_pool(stream, pool)

@@ -1,0 +1,422 @@
+"""Batches on the transport's own thread, and what that changes for nobody."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from support.engines import ROW_SHAPE, Clock, FakeEngine, Recorder, numbered
+from vaeserve_server.batcher import Batcher
+from vaeserve_server.call import Call, Floats, Outputs, Timing
+from vaeserve_server.config import Placement
+from vaeserve_server.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    InvalidArgument,
+    Overloaded,
+    ServiceError,
+)
+from vaeserve_server.packing import Packer
+from vaeserve_server.run_times import RunTimes
+from vaeserve_server.turn import Turn
+
+BAD_ROW = 1_000_000.0
+LONG_S = 1.0
+
+
+class WatchedEngine(FakeEngine):
+    """Remembers which thread ran what, what failed, and whether two runs met."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[int] = []
+        self.failed: set[float] = set()
+        self.met = False
+        self._running = threading.Lock()
+
+    def run(self, rows: Floats) -> Outputs:
+        if not self._running.acquire(blocking=False):
+            self.met = True
+            raise AssertionError("two runs at once")
+        try:
+            self.threads.append(threading.get_ident())
+            before = rows.copy()
+            outputs = super().run(rows)
+            np.testing.assert_array_equal(rows, before)  # nobody packs while this runs
+            if (rows == BAD_ROW).any():
+                self.failed |= set(rows[:, 0].tolist())
+                raise ValueError("bad row")
+            return outputs
+        finally:
+            self._running.release()
+
+
+class Request:
+    """One caller: what it sent and everything it was told."""
+
+    def __init__(self, rows: Floats, call: Call) -> None:
+        self.rows = rows
+        self.call = call
+        self.outcomes: list[Outputs | Exception] = []
+        self.answered_by = 0
+        self.refused: ServiceError | None = None
+        self._answered = threading.Event()
+
+    def done(self, outcome: Outputs | Exception) -> None:
+        self.answered_by = threading.get_ident()
+        self.outcomes.append(outcome)
+        self._answered.set()
+
+    def outcome(self) -> Outputs | Exception:
+        assert self._answered.wait(10), "never answered"
+        return self.outcomes[0]
+
+    def check_own_rows(self) -> None:
+        outcome = self.outcome()
+        assert not isinstance(outcome, Exception), repr(outcome)
+        double, negative = outcome
+        np.testing.assert_array_equal(double, 2 * self.rows)
+        np.testing.assert_array_equal(negative, -self.rows)
+
+
+class Bench:
+    """A batcher, and this thread as the transport's."""
+
+    def __init__(
+        self, placement: Placement, max_queue_rows: int = 1000, max_delay_s: float = 0.0
+    ) -> None:
+        self.engine = WatchedEngine()
+        self.seen = Recorder()
+        self.died = threading.Event()
+        self.times = RunTimes()
+        self.clock = Clock()
+        self.turn = Turn()
+        self.turn.own()
+        self.batcher = Batcher(
+            self.engine,
+            Packer(ROW_SHAPE, 8, field="rows"),
+            name="bench",
+            max_rows=8,
+            max_queue_rows=max_queue_rows,
+            max_delay_s=max_delay_s,
+            run_times=self.times,
+            observer=self.seen,
+            on_death=self.died.set,
+            turn=self.turn,
+            placement=placement,
+            clock=self.clock,
+        )
+
+    def submit(self, rows: Floats, call: Call | None = None) -> Request:
+        request = Request(rows, call or Call())
+        try:
+            self.batcher.submit(rows, request.call, request.done)
+        except ServiceError as refusal:
+            request.refused = refusal
+        return request
+
+
+@contextmanager
+def bench(placement: Placement = "inline", **settings: float) -> Iterator[Bench]:
+    made = Bench(placement, **settings)  # type: ignore[arg-type]  # forwarded as they come
+    try:
+        yield made
+    finally:
+        made.engine.release()
+        made.turn.end()
+        made.batcher.close(10)
+    assert made.batcher.queued_rows == 0
+    assert made.batcher.in_flight == 0
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["lane", "other", "turn", "cancel", "tick"]),
+        st.integers(1, 8),
+        st.sampled_from(["sound", "sound", "sound", "unsound", "bad", "hurried"]),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    steps=STEPS,
+    placement=st.sampled_from(["auto", "inline", "thread"]),
+    long=st.booleans(),
+)
+def test_every_caller_gets_its_own_rows_or_its_own_error_once(
+    steps: list[tuple[str, int, str]], placement: Placement, long: bool
+) -> None:
+    requests: list[Request] = []
+    with ThreadPoolExecutor(3) as others, bench(placement, max_queue_rows=30) as b:
+        if long:
+            b.times.record(8, LONG_S)
+        jobs = []
+        for number, (step, count, kind) in enumerate(steps):
+            rows, call = a_request(b, number, count, kind)
+            if step == "lane":
+                requests.append(b.submit(rows, call))
+            elif step == "other":
+                jobs.append(others.submit(b.submit, rows, call))
+            elif step == "turn":
+                b.turn.end()
+            elif step == "tick":
+                b.clock.now += 10 * LONG_S
+            elif requests:
+                requests[-1].call.cancelled = True
+        b.turn.end()
+        requests += [job.result(10) for job in jobs]
+        for request in requests:
+            if request.refused is None:
+                request.outcome()
+    assert not b.engine.met
+    assert not b.died.is_set()
+    for request in requests:
+        check_one_right_outcome(request, b.engine)
+    if placement == "thread":
+        assert not any(b.seen.inline)
+
+
+def a_request(b: Bench, number: int, count: int, kind: str) -> tuple[Floats, Call]:
+    rows = numbered(100 * number, count)
+    if kind == "unsound":
+        rows[-1, -1] = np.nan
+    elif kind == "bad":
+        rows[-1, -1] = BAD_ROW
+    return rows, Call(deadline=b.clock.now + 20.5 * LONG_S if kind == "hurried" else None)
+
+
+def check_one_right_outcome(request: Request, engine: WatchedEngine) -> None:
+    if request.refused is not None:
+        assert not request.outcomes
+        assert isinstance(request.refused, Overloaded | DeadlineExceeded)
+        assert isinstance(request.refused, Overloaded) or request.call.deadline is not None
+        return
+    (outcome,) = request.outcomes
+    if isinstance(outcome, Cancelled):
+        assert request.call.cancelled
+    elif isinstance(outcome, DeadlineExceeded):
+        assert request.call.deadline is not None
+    elif not np.isfinite(request.rows).all():
+        assert isinstance(outcome, InvalidArgument)
+        assert outcome.reason == "NOT_FINITE"
+    elif float(request.rows[0, 0]) in engine.failed:
+        assert isinstance(outcome, ValueError)
+    else:
+        request.check_own_rows()
+
+
+def test_short_batches_run_at_the_end_of_the_turn_on_its_thread() -> None:
+    with bench("auto") as b:
+        requests = [b.submit(numbered(10 * i, 2)) for i in range(3)]
+        assert not any(request.outcomes for request in requests)
+        b.turn.end()
+        for request in requests:
+            request.check_own_rows()
+            assert request.answered_by == threading.get_ident()
+        assert b.engine.batches == [6]
+        assert b.seen.inline == [True]
+        assert b.batcher.in_flight == 0
+
+
+def test_long_batches_are_handed_over() -> None:
+    with bench("auto") as b:
+        b.times.record(2, LONG_S)
+        request = b.submit(numbered(0, 2))
+        b.turn.end()
+        request.check_own_rows()
+        assert request.answered_by != threading.get_ident()
+        assert b.seen.inline == [False]
+
+
+def test_one_short_run_is_enough_to_know_that_they_are_short() -> None:
+    with bench("auto") as b:
+        b.times.record(2, LONG_S)
+        b.times.record(2, 1e-6)
+        b.submit(numbered(0, 2))
+        b.turn.end()
+        assert b.seen.inline == [True]
+
+
+@pytest.mark.parametrize(("placement", "inline"), [("inline", True), ("thread", False)])
+def test_the_option_decides_whatever_runs_take(placement: Placement, inline: bool) -> None:
+    for seconds in (1e-6, LONG_S):
+        with bench(placement) as b:
+            b.times.record(1, seconds)
+            request = b.submit(numbered(0, 1))
+            b.turn.end()
+            request.check_own_rows()
+            assert (request.answered_by == threading.get_ident()) == inline
+            assert b.seen.inline == [inline]
+
+
+def test_a_wait_for_company_is_never_on_the_transports_thread() -> None:
+    with bench("inline", max_delay_s=60) as b:
+        first = b.submit(numbered(0, 4))
+        b.turn.end()
+        second = b.submit(numbered(4, 4))
+        b.turn.end()
+        first.check_own_rows()
+        second.check_own_rows()
+        assert b.seen.inline == [False]
+
+
+def test_more_than_a_batch_is_run_in_one_turn() -> None:
+    with bench() as b:
+        requests = [b.submit(numbered(10 * i, 5)) for i in range(4)]
+        assert b.turn.full
+        b.turn.end()
+        for request in requests:
+            request.check_own_rows()
+        assert b.engine.batches == [5, 5, 5, 5]
+        assert b.seen.reasons == ["full", "full", "full", "idle"]
+
+
+def test_while_a_thread_runs_the_transport_does_not_wait() -> None:
+    with bench("auto") as b:
+        b.times.record(1, LONG_S)
+        b.engine.hold()
+        running = b.submit(numbered(0, 1))
+        b.turn.end()
+        assert b.engine.started.acquire(timeout=10)
+        waiting = b.submit(numbered(1, 4))  # short, and yet the engine is taken
+        b.turn.end()
+        assert not waiting.outcomes
+        assert b.batcher.queued_rows == 4
+        b.engine.release()
+        running.check_own_rows()
+        waiting.check_own_rows()
+        assert not b.engine.met
+
+
+def test_what_an_answered_caller_submits_is_run_in_the_same_turn() -> None:
+    with bench() as b:
+        second: list[Request] = []
+
+        def go_on(outcome: Outputs | Exception) -> None:
+            assert not isinstance(outcome, Exception)
+            second.append(b.submit(outcome[0]))
+
+        b.batcher.submit(numbered(0, 3), Call(), go_on)
+        b.turn.end()
+        second[0].check_own_rows()
+        assert b.engine.batches == [3, 3]
+
+
+def test_callers_who_left_before_the_turn_ended_are_not_run() -> None:
+    with bench() as b:
+        leaver, late, stayer = (
+            b.submit(numbered(0, 1)),
+            b.submit(numbered(1, 1), Call(deadline=b.clock.now + 1)),
+            b.submit(numbered(2, 1)),
+        )
+        leaver.call.cancelled = True
+        b.clock.now += 1
+        b.turn.end()
+        assert isinstance(leaver.outcome(), Cancelled)
+        assert isinstance(late.outcome(), DeadlineExceeded)
+        stayer.check_own_rows()
+        assert b.engine.batches == [1]
+        assert b.seen.rejections == ["CANCELLED", "EXPIRED"]
+
+
+def test_unsound_rows_leave_their_batch_and_nobody_else() -> None:
+    with bench() as b:
+        rows = [numbered(10 * i, 2) for i in range(3)]
+        rows[1][0, 0] = np.inf
+        requests = [b.submit(own) for own in rows]
+        b.turn.end()
+        requests[0].check_own_rows()
+        requests[2].check_own_rows()
+        problem = requests[1].outcome()
+        assert isinstance(problem, InvalidArgument)
+        assert problem.field == "rows"
+        assert b.engine.batches == [4]
+
+
+def test_a_batch_without_sound_rows_is_not_run() -> None:
+    with bench() as b:
+        request = b.submit(np.full((2, *ROW_SHAPE), np.nan, np.float32))
+        b.turn.end()
+        assert isinstance(request.outcome(), InvalidArgument)
+        assert b.engine.batches == []
+
+
+def test_a_row_on_which_the_model_overflows_is_its_callers_alone() -> None:
+    with bench() as b:
+        large = np.full((1, *ROW_SHAPE), 3e38, np.float32)
+        with np.errstate(over="ignore"):
+            requests = [b.submit(numbered(0, 2)), b.submit(large), b.submit(numbered(2, 2))]
+            b.turn.end()
+        requests[0].check_own_rows()
+        requests[2].check_own_rows()
+        problem = requests[1].outcome()
+        assert isinstance(problem, InvalidArgument)
+        assert problem.reason == "NOT_FINITE"
+        assert b.engine.batches == [5]
+
+
+def test_who_asked_is_told_where_the_time_went() -> None:
+    with bench() as b:
+
+        def take_time(_: Floats) -> None:
+            b.clock.now += 0.25
+
+        b.engine.failure = take_time
+        early = b.submit(numbered(0, 2), Call(timings=[]))
+        b.clock.now += 0.5
+        b.submit(numbered(2, 2))
+        late = b.submit(numbered(4, 1), Call(timings=[]))
+        b.turn.end()
+        assert early.call.timings == [Timing("bench", 0.5, 0.25, 5, "idle")]
+        assert late.call.timings == [Timing("bench", 0.0, 0.25, 5, "idle")]
+        assert b.seen.waits == [0.5, 0.0, 0.0]
+
+
+def raise_a_bug(*_: object) -> None:
+    raise ZeroDivisionError("a bug")
+
+
+@pytest.mark.parametrize("when", ["computed", "rejected"])
+def test_a_bug_leaves_nobody_waiting_and_the_transport_alive(
+    when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with bench() as b:
+        setattr(b.seen, when, raise_a_bug)
+        requests = [
+            *(b.submit(numbered(i, 1), Call(deadline=b.clock.now + 1)) for i in range(3)),
+            *(b.submit(numbered(10 * i, 5)) for i in range(4)),
+        ]
+        if when == "rejected":
+            b.clock.now += 2
+        b.turn.end()
+        assert b.died.is_set()
+        assert len(b.seen.inline) <= 1
+        for request in requests:
+            assert isinstance(request.outcome(), RuntimeError | DeadlineExceeded)
+            assert len(request.outcomes) == 1
+        with pytest.raises(RuntimeError, match="has died"):
+            b.submit(numbered(0, 1))
+    assert "batcher died" in caplog.text
+
+
+def test_many_threads_and_a_busy_transport() -> None:
+    def work(b: Bench, first: int) -> list[Request]:
+        return [b.submit(numbered(1000 * first + i, 1 + i % 3)) for i in range(100)]
+
+    with ThreadPoolExecutor(4) as pool, bench("auto") as b:
+        jobs = [pool.submit(work, b, number) for number in range(4)]
+        own: list[Request] = []
+        while not all(job.done() for job in jobs):
+            own.append(b.submit(numbered(len(own), 1)))
+            b.turn.end()
+        for request in [*own, *(request for job in jobs for request in job.result())]:
+            if request.refused is None:
+                request.check_own_rows()
+        assert not b.engine.met
+        assert sum(b.seen.inline) > 0
