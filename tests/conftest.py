@@ -5,11 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from support.repositories import make_repository
 from support.servers import running_app
 from vaeserve import Client
 from vaeserve_server.app import App
+
+# Examples are not timed: how long one takes is the machine's affair.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

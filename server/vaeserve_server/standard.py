@@ -52,8 +52,6 @@ def _handler(
 
         def unary(data: bytes, context: grpc.ServicerContext) -> bytes:
             with _Counted(method, metrics, context) as counted:
-                if asked_for_timing(context.invocation_metadata()):
-                    counted.call.timings = []
                 metrics.received()
                 reply = _answer(method, data, counted.call)
                 context.set_trailing_metadata(timing_trailer(counted.call))
@@ -92,6 +90,7 @@ class _Counted:
         remaining: float | None = context.time_remaining()
         self.call = Call(
             deadline=None if remaining is None else self._began + remaining,
+            timings=[] if asked_for_timing(context.invocation_metadata()) else None,
         )
         if not context.add_callback(self._gone):
             self._gone()
