@@ -16,22 +16,20 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
-from vaeserve_server.call import Call, Done, Floats, Outputs, Rows, Timing
+from vaeserve_server.call import Call, Done, Rows
 from vaeserve_server.config import Placement
 from vaeserve_server.engine import Engine, EngineMemoryError
 from vaeserve_server.errors import (
     DeadlineExceeded,
-    InvalidArgument,
-    OutOfMemory,
     Overloaded,
     ServiceError,
     Unavailable,
 )
-from vaeserve_server.packing import Packer, finite
+from vaeserve_server.packing import Packer
 from vaeserve_server.row_queue import Batch, Item, RowQueue
 from vaeserve_server.run_times import RunTimes
+from vaeserve_server.runner import Observer, Runner
 from vaeserve_server.turn import Turn
 
 _log = logging.getLogger(__name__)
@@ -40,28 +38,6 @@ _log = logging.getLogger(__name__)
 _HAND_OVER_S = 200e-6
 
 _THREADS = 2
-
-
-class Observer(Protocol):
-    """Told what a batcher does; `rejected` comes from any thread, the others from one at a time."""
-
-    def ran(
-        self,
-        *,
-        rows: int,
-        padding: int,
-        seconds: float,
-        waits: list[float],
-        close_reason: str,
-        inline: bool,
-    ) -> None:
-        """A batch was run: rows, padding rows added, run time, each request's time in the queue."""
-
-    def computed(self, outputs: Outputs) -> None:
-        """The outputs of a batch, to be looked at, not changed."""
-
-    def rejected(self, reason: str) -> None:
-        """A request was refused or dropped; `reason` is the ServiceError's."""
 
 
 class Batcher:
@@ -99,9 +75,9 @@ class Batcher:
             placement: where batches run; `auto` goes by measured run times.
             clock: monotonic seconds.
         """
-        self._engine = engine
-        self._packer = packer
-        self._name = name
+        self._runner = Runner(
+            engine, packer, name=name, run_times=run_times, observer=observer, clock=clock
+        )
         self._max_rows = max_rows
         self._max_queue_rows = max_queue_rows
         self._max_delay_s = max_delay_s
@@ -261,21 +237,21 @@ class Batcher:
         count = len(items) + len(dropped)
         try:
             for item, error in dropped:
-                self._drop(item, error)
+                self._runner.drop(item, error)
             reason = "full" if batch.full else "timeout" if timed_out else "idle"
-            outcome = self._run_rows(items, reason, inline) if items else ()
+            outcome = self._runner.run(items, reason, inline) if items else ()
             if isinstance(outcome, EngineMemoryError) and len(items) > 1:
                 half = len(items) // 2
                 halves = [
-                    (part, self._run_rows(part, reason, inline))
+                    (part, self._runner.run(part, reason, inline))
                     for part in (items[:half], items[half:])
                 ]
                 self._free()
                 for part, part_outcome in halves:
-                    self._scatter(part, part_outcome)
+                    self._runner.answer(part, part_outcome)
             else:
                 self._free()
-                self._scatter(items, outcome)
+                self._runner.answer(items, outcome)
         except BaseException:
             for item in (*items, *(item for item, _ in dropped)):
                 item.finish(RuntimeError("the batcher died"))
@@ -290,77 +266,6 @@ class Batcher:
             self._running_rows = 0
             if self._queue or self._closed:
                 self._wake.notify()
-
-    def _run_rows(self, items: list[Item], reason: str, inline: bool) -> Outputs | Exception:
-        """Run the rows of requests; those that no model may see are answered and left out."""
-        start = self._clock()
-        try:
-            rows = self._packer.pack([item.rows for item in items])
-            if not self._packer.sound(rows):
-                self._drop_unsound(items, rows)
-                if not items:
-                    return ()
-                rows = self._packer.pack([item.rows for item in items])
-            outputs = self._engine.run(rows)
-        except Exception as error:  # noqa: BLE001  goes to exactly this batch's callers
-            return error
-        seconds = self._clock() - start
-        count = len(rows)
-        self._run_times.record(count, seconds)
-        self._observer.ran(
-            rows=count,
-            padding=self._engine.bucket(count) - count,
-            seconds=seconds,
-            waits=[start - item.enqueued for item in items],
-            close_reason=reason,
-            inline=inline,
-        )
-        self._observer.computed(outputs)
-        for item in items:
-            if item.call.timings is not None:
-                wait = start - item.enqueued
-                item.call.note(Timing(self._name, wait, seconds, count, reason))
-        return outputs
-
-    def _drop_unsound(self, items: list[Item], rows: Floats) -> None:
-        begin = 0
-        for item in list(items):
-            problem = self._packer.problem(rows[begin : begin + item.count])
-            begin += item.count
-            if problem is not None:
-                items.remove(item)
-                item.finish(problem)
-
-    def _scatter(self, items: list[Item], outcome: Outputs | Exception) -> None:
-        """Give each request its own rows, or all of them the error."""
-        if isinstance(outcome, EngineMemoryError):
-            outcome = OutOfMemory(f"{outcome}; send fewer rows")
-        all_finite = isinstance(outcome, Exception) or all(map(finite, outcome))
-        begin = 0
-        now = self._clock()
-        for item in items:
-            end = begin + item.count
-            call = item.call
-            gone = item.gone(now) if call.cancelled or call.deadline is not None else None
-            if gone is not None:
-                self._drop(item, gone)
-            elif isinstance(outcome, ServiceError):
-                self._drop(item, outcome)
-            elif isinstance(outcome, Exception):
-                item.finish(outcome)
-            else:
-                own = tuple([output[begin:end] for output in outcome])
-                if all_finite or all(map(finite, own)):
-                    item.finish(own)
-                else:
-                    item.finish(
-                        InvalidArgument("the model overflows on these values", reason="NOT_FINITE")
-                    )
-            begin = end
-
-    def _drop(self, item: Item, error: ServiceError) -> None:
-        item.finish(error)
-        self._observer.rejected(error.reason)
 
     def _die(self) -> None:
         """Only a bug gets here. Nobody may be left waiting."""

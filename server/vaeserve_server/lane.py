@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from vaeserve_server.core_queue import CoreQueue
-from vaeserve_server.lane_calls import Carrier, Door
-from vaeserve_server.methods import Method
+from vaeserve_server.lane_calls import Carrier, Door, UnaryCall
+from vaeserve_server.lane_streams import StreamCall
+from vaeserve_server.methods import UNARY, Method
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.turn import Turn
 
@@ -57,7 +58,13 @@ class Lane:
         self._deferred = ThreadPoolExecutor(_DEFERRED_THREADS, thread_name_prefix="deferred")
         self._carrier = Carrier(self._deferred.submit)
         self._doors = [
-            Door(self._queue, method, metrics.rpc(method.path, method.kind), self._carrier)
+            Door(
+                self._queue,
+                method,
+                metrics.rpc(method.path, method.kind),
+                self._carrier,
+                UnaryCall if method.kind == UNARY else StreamCall,
+            )
             for method in methods
         ]
         self._thread = threading.Thread(target=self._loop, name="lane", daemon=True)

@@ -1,9 +1,8 @@
-"""The life of one call on the lane: unary, or a stream."""
+"""Calls on the lane: where they come in, what they share, and the life of a unary one."""
 
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import grpc
@@ -11,10 +10,9 @@ import grpc
 from vaeserve_server import core_queue as core
 from vaeserve_server.call import Answer, Call
 from vaeserve_server.core_queue import Event, Trailers
-from vaeserve_server.methods import SERVER_STREAM, UNARY, Method, serialised
-from vaeserve_server.metrics import RpcMetrics
+from vaeserve_server.methods import Method, serialised
+from vaeserve_server.observers import RpcMetrics
 from vaeserve_server.status import RpcStatus, status_of
-from vaeserve_server.stream import Slot, Window
 from vaeserve_server.timing import asked_for_timing, timing_trailer
 
 # Parsing a message of more bytes takes longer than giving it to another thread.
@@ -23,7 +21,7 @@ _LARGE_BYTES = 256 * 1024
 # Seconds since 1970; a later deadline is none.
 _NEVER = 1e11
 
-_NO_MESSAGE: tuple[int, str, Trailers] = (
+NO_MESSAGE: tuple[int, str, Trailers] = (
     grpc.StatusCode.UNIMPLEMENTED.value[0],
     "the method takes exactly one message",
     (),
@@ -94,11 +92,24 @@ class Door:
     __slots__ = ("_kind", "_queue", "calls", "carrier", "messages", "method", "metrics")
 
     def __init__(
-        self, queue: core.CoreQueue, method: Method, metrics: RpcMetrics, carrier: Carrier
+        self,
+        queue: core.CoreQueue,
+        method: Method,
+        metrics: RpcMetrics,
+        carrier: Carrier,
+        kind: Callable[["Door", Event], "LaneCall"],
     ) -> None:
-        """Register the method; before the server is started."""
+        """Register the method; before the server is started.
+
+        Args:
+            queue: where they arrive.
+            method: which.
+            metrics: its series.
+            carrier: shared by all.
+            kind: makes a call of an arrival.
+        """
         self._queue = queue
-        self._kind = UnaryCall if method.kind == UNARY else StreamCall
+        self._kind = kind
         self.method = method
         self.metrics = metrics
         self.carrier = carrier
@@ -136,7 +147,7 @@ class Door:
         self.calls = self.messages = 0
 
 
-class _LaneCall(Call):
+class LaneCall(Call):
     """What unary calls and streams have in common."""
 
     __slots__ = ("_began", "_core", "_door")
@@ -150,6 +161,10 @@ class _LaneCall(Call):
         self.defer = door.carrier.defer
         self._door = door
         self._core: Any = event.call
+
+    def begin(self) -> None:
+        """Ask C-core for what comes first."""
+        raise NotImplementedError
 
     def _count(self, end: grpc.StatusCode) -> None:
         """Count the end of the call."""
@@ -166,7 +181,7 @@ class _LaneCall(Call):
         return sent
 
 
-class UnaryCall(_LaneCall):
+class UnaryCall(LaneCall):
     """One message, one answer."""
 
     __slots__ = ("_answered", "_watching")
@@ -188,7 +203,7 @@ class UnaryCall(_LaneCall):
         door = self._door
         if data is None:
             # The caller has ended its side, or the call is over already: then this changes nothing.
-            core.end(self._core, *_NO_MESSAGE, self._over, first=True, watched=False)
+            core.end(self._core, *NO_MESSAGE, self._over, first=True, watched=False)
             return
         door.received()
         if len(data) > _LARGE_BYTES:
@@ -213,7 +228,7 @@ class UnaryCall(_LaneCall):
             status = status_of(outcome, self._door.method.path)
             self._count(status.code)
             watched = self._claim()
-            core.end(self._core, *_on_the_wire(status), over, first=True, watched=watched)
+            core.end(self._core, *on_the_wire(status), over, first=True, watched=watched)
             return
         data = serialised(outcome)
         self._count(grpc.StatusCode.OK)
@@ -225,116 +240,6 @@ class UnaryCall(_LaneCall):
         return not self._watching.acquire(blocking=False)
 
 
-class StreamCall(_LaneCall):
-    """Many messages, each answered in turn.
-
-    Requests are taken on by the lane's thread alone; answers come from any thread.
-    """
-
-    __slots__ = ("_first", "_lock", "_over", "_reading", "_sending", "_sent_status", "_window")
-
-    def begin(self) -> None:
-        """Ask for the end and for the first message."""
-        self._first = True
-        self._over = False
-        self._reading = False
-        self._sending = False
-        self._sent_status = grpc.StatusCode.OK
-        self._lock = threading.Lock()
-        self._window = Window()
-        core.watch(self._core, self._closed)
-        self._pull()
-
-    def _pull(self) -> None:
-        """Take on requests while there is room, then ask for another message."""
-        while True:
-            with self._lock:
-                if self._over:
-                    return
-                try:
-                    taken = self._window.next_request()
-                except Exception as error:  # noqa: BLE001  it ends the stream, in its turn
-                    self._end_with(error)
-                    return
-                if taken is None:
-                    if self._window.wants_message and not self._reading:
-                        self._reading = True
-                        core.receive_message(self._core, self._received)
-                    self._send()
-                    return
-            request, slot = taken
-            self._door.method.answer(request, self, partial(self._fill, slot))
-
-    def _received(self, event: Event) -> None:
-        data = core.message_of(event)
-        with self._lock:
-            self._reading = False
-            one = self._door.method.kind == SERVER_STREAM
-            if data is None:
-                self._window.half_closed = True
-                if one and not self._over:
-                    self._end(grpc.StatusCode.UNIMPLEMENTED, *_NO_MESSAGE)
-                self._send()
-                return
-            self._door.received()
-            self._window.half_closed = one
-            try:
-                self._window.message(self._door.method.requests(data), len(data))
-            except Exception as error:  # noqa: BLE001
-                self._end_with(error)
-                return
-        self._pull()
-
-    def _fill(self, slot: Slot, outcome: Answer | Exception) -> None:
-        with self._lock:
-            slot.outcome = outcome
-            self._send()
-
-    def _end_with(self, error: Exception) -> None:
-        """Let the stream end with an error, once all before it is answered."""
-        self._window.place().outcome = error
-        self._window.half_closed = True
-        self._send()
-
-    def _send(self) -> None:
-        """Send the next answer if it is its turn, or end; the lock is held."""
-        if self._sending or self._over:
-            return
-        outcome = self._window.take()
-        if outcome is None:
-            if self._window.done:
-                self._end(grpc.StatusCode.OK, 0, "", timing_trailer(self))
-            return
-        if isinstance(outcome, Exception):
-            status = status_of(outcome, self._door.method.path)
-            self._end(status.code, *_on_the_wire(status))
-            return
-        self._sending = True
-        self._door.metrics.sent()
-        core.send_message(self._core, serialised(outcome), self._sent, first=self._first)
-        self._first = False
-
-    def _sent(self, _: Event) -> None:
-        with self._lock:
-            self._sending = False
-        self._pull()
-
-    def _end(self, status: grpc.StatusCode, code: int, details: str, trailers: Trailers) -> None:
-        self._over = True
-        self._sent_status = status
-        core.end(self._core, code, details, trailers, _nothing, first=self._first, watched=True)
-
-    def _closed(self, event: Event) -> None:
-        with self._lock:
-            self.cancelled = True
-            self._over = True
-            self._count(self._end_of(event, self._sent_status))
-        self._door.carrier.over()
-
-
-def _on_the_wire(status: RpcStatus) -> tuple[int, str, Trailers]:
+def on_the_wire(status: RpcStatus) -> tuple[int, str, Trailers]:
+    """Code, message and trailers of a status."""
     return status.code.value[0], status.details, status.trailing_metadata
-
-
-def _nothing(_: Event) -> None:
-    """An event that nobody waits for."""

@@ -73,7 +73,7 @@ def reconstructed(vae: Model, values: Array, draw: Draw | None, metrics: Metrics
     if values.size > _HEAVY_FLOATS:
         yield HEAVY
     x = model_values(values, vae.levels)
-    metrics.reconstruction.observe(vae.info.name, reconstruction_nats(x, x_hat, vae.info))
+    metrics.reconstructed(vae.info.name, reconstruction_nats(x, x_hat, vae.info))
     return (x_hat,)
 
 

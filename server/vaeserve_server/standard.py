@@ -14,7 +14,8 @@ import grpc
 
 from vaeserve_server.call import Answer, Call
 from vaeserve_server.methods import BIDI_STREAM, UNARY, Method, serialised
-from vaeserve_server.metrics import Metrics, RpcMetrics
+from vaeserve_server.metrics import Metrics
+from vaeserve_server.observers import RpcMetrics
 from vaeserve_server.status import status_of
 from vaeserve_server.stream import WINDOW
 from vaeserve_server.timing import asked_for_timing, timing_trailer

@@ -161,7 +161,7 @@ class VaeHandlers:
         if x.size > _HEAVY_FLOATS:
             yield HEAVY
         nats = reconstruction_nats(model_values(x, model.levels), x_hat, model.info)
-        self._metrics.reconstruction.observe(model.info.name, nats)
+        self._metrics.reconstructed(model.info.name, nats)
         reply.x_hat.CopyFrom(to_tensor(rows.picture_rows(x_hat, request.x_hat_dtype, model)))
         return reply
 
