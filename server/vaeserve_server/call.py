@@ -1,8 +1,8 @@
 """One request on its way: what the transport knows of it, and the steps its handler takes.
 
-A handler is a generator: it yields a `Run` wherever it needs a graph, is sent the outputs, and
-returns the reply. It never blocks and does not know which thread resumes it, so any transport can
-carry it.
+A handler returns its reply, or a `Plain` where one run is all it needs. Others are generators: they
+yield a `Run` wherever they need a graph, are sent the outputs, and return the reply. None blocks or
+knows which thread resumes it, so any transport can carry it.
 """
 
 from collections.abc import Callable, Generator

@@ -41,7 +41,10 @@ _STARTUP_FAILED = 3
     "--max-queue-rows", type=int, default=4096, help="Most rows that may wait for one graph."
 )
 @click.option(
-    "--max-delay-ms", type=float, default=0.0, help="How long a batch may wait for company."
+    "--max-delay-ms",
+    type=float,
+    default=0.0,
+    help="How long a batch may wait for company; it then runs on the graph's own thread.",
 )
 @click.option(
     "--drain-delay",

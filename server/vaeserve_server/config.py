@@ -25,7 +25,8 @@ class ServerConfig:
         transport: `auto` is the fast lane where this grpcio is one it knows, else the public API;
             `lane` insists, `standard` is the public API.
         placement: where batches run: `auto` goes by measured run times, `inline` is the lane's
-            thread, `thread` the graph's own.
+            thread, `thread` the graph's own. Always the latter with `max_delay_ms` and without the
+            lane.
         max_rows: most rows of a request and of a batch.
         max_queue_rows: rows that may wait for one graph; beyond it callers are refused.
         max_delay_ms: how long a batch may wait for company while the engine is free; 0 starts at

@@ -157,7 +157,7 @@ class GraphMetrics:
         close_reason: str,
         inline: bool,
     ) -> None:
-        """See batcher.Observer; counted later, since counting one batch costs as much as many."""
+        """See runner.Observer; counted later, since counting one batch costs as much as many."""
         ended = time.time()
         self._kept.append(_Batch(rows, padding, seconds, waits, close_reason, inline, ended))
         if len(self._kept) >= _KEPT_BATCHES:
@@ -182,10 +182,10 @@ class GraphMetrics:
                 self.statistics.ran(batch.rows, batch.seconds, batch.waits, batch.ended)
 
     def computed(self, outputs: Outputs) -> None:
-        """See batcher.Observer; the encoder's are looked at for their KL."""
+        """See runner.Observer; the encoder's are looked at for their KL."""
         if len(outputs) == 2:
             self._series.kl.encoded(self._labels[0], *outputs)
 
     def rejected(self, reason: str) -> None:
-        """See batcher.Observer."""
+        """See runner.Observer."""
         self._rejections[reason].inc()
