@@ -91,6 +91,17 @@ def test_no_more_than_the_window_is_taken_on() -> None:
     assert window.has_room
 
 
+def test_a_request_not_yet_made_is_still_to_be_answered() -> None:
+    window = Window()
+    window.message(requests(0, 1), 1)
+    window.half_closed = True
+    assert not window.done
+    assert window.next_request() is not None
+    assert window.next_request() is None
+    window.take()
+    assert not window.done
+
+
 def test_large_messages_take_the_room_of_many() -> None:
     window = Window()
     for _ in range(2):
