@@ -34,8 +34,9 @@ from vaeserve_server.turn import Turn
 
 _log = logging.getLogger(__name__)
 
-# What handing a batch to another thread costs: two wake-ups, and the interpreter changing hands.
-_HAND_OVER_S = 200e-6
+# Below this a batch runs on the transport's thread: handing over costs two wake-ups, and then both
+# threads want the interpreter. Measured in docs/performance.md.
+_HAND_OVER_S = 400e-6
 
 _THREADS = 2
 

@@ -3,7 +3,7 @@
 _WEIGHT = 0.2
 """Weight of the newest run in the moving average: about the last ten runs count."""
 
-_FORGET = 1.01
+_FORGET = 1.005
 """What the fastest run grows by with every other run: a machine that changes is noticed."""
 
 

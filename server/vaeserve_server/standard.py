@@ -17,7 +17,7 @@ from vaeserve_server.methods import BIDI_STREAM, UNARY, Method, serialised
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.observers import RpcMetrics
 from vaeserve_server.status import status_of
-from vaeserve_server.stream import WINDOW
+from vaeserve_server.stream import MOST_BYTES, WINDOW
 from vaeserve_server.timing import asked_for_timing, timing_trailer
 
 # A thread waits for every call in flight, so this bounds them; threads are made only when needed.
@@ -134,8 +134,9 @@ def _answers(
     Another thread reads them, for whoever waits for the next request cannot also wait for an
     answer.
     """
-    room = threading.Semaphore(WINDOW)
-    slots: queue.SimpleQueue[queue.SimpleQueue[Answer | Exception] | None] = queue.SimpleQueue()
+    room = _Room()
+    slots: queue.SimpleQueue[tuple[queue.SimpleQueue[Answer | Exception], int] | None]
+    slots = queue.SimpleQueue()
 
     def read() -> None:
         slot: queue.SimpleQueue[Answer | Exception]
@@ -143,30 +144,62 @@ def _answers(
             for data in messages:
                 metrics.received()
                 for request in method.requests(data):
-                    room.acquire()
-                    if call.cancelled:
+                    if not room.enter(len(data)):
                         return
                     slot = queue.SimpleQueue()
-                    slots.put(slot)
+                    slots.put((slot, len(data)))
                     method.answer(request, call, slot.put)
         except Exception as error:  # noqa: BLE001  the stream ends with it
             slot = queue.SimpleQueue()
             # grpcio says no more than this of a caller who is gone.
             left = isinstance(error, grpc.RpcError)
             slot.put(call.left(time.monotonic()) if left else error)
-            slots.put(slot)
+            slots.put((slot, 0))
         finally:
             slots.put(None)
 
     reader = threading.Thread(target=read, name="stream-reader", daemon=True)
     reader.start()
     try:
-        while (slot := slots.get()) is not None:
+        while (taken := slots.get()) is not None:
+            slot, size = taken
             outcome = slot.get()
             if isinstance(outcome, Exception):
                 raise outcome
             yield serialised(outcome)
-            room.release()
+            room.leave(size)
     finally:
         call.cancelled = True
-        room.release()
+        room.close()
+
+
+class _Room:
+    """How many requests of a stream may be unanswered, and how many bytes they may hold."""
+
+    def __init__(self) -> None:
+        self._requests = 0
+        self._bytes = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def enter(self, size: int) -> bool:
+        """Wait for room for a request of so many bytes; False once nobody reads the answers."""
+        with self._changed:
+            while not self._closed and (self._requests >= WINDOW or self._bytes >= MOST_BYTES):
+                self._changed.wait()
+            self._requests += 1
+            self._bytes += size
+            return not self._closed
+
+    def leave(self, size: int) -> None:
+        """Its answer has been read."""
+        with self._changed:
+            self._requests -= 1
+            self._bytes -= size
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()

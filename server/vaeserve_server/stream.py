@@ -10,7 +10,7 @@ from vaeserve_server.call import Answer
 WINDOW = 16
 """Requests of one stream that may be unanswered; more are not read."""
 
-_MOST_BYTES = 4 << 20
+MOST_BYTES = 4 << 20
 """Once the unanswered requests hold this much, no more is read either."""
 
 Request = bytes | Message
@@ -41,7 +41,7 @@ class Window:
     @property
     def has_room(self) -> bool:
         """Whether another request may be taken on."""
-        return len(self._slots) < WINDOW and self._held < _MOST_BYTES
+        return len(self._slots) < WINDOW and self._held < MOST_BYTES
 
     @property
     def wants_message(self) -> bool:

@@ -66,6 +66,18 @@ def test_a_message_whose_rows_stand_elsewhere_too_harms_no_caller() -> None:
     assert layouts.find(data) is None
 
 
+def test_bytes_that_mean_nothing_are_not_taken_for_the_rows() -> None:
+    bits = np.arange(6, dtype=np.uint32).reshape(1, *SHAPE)
+
+    def with_unknown_field(content: bytes) -> bytes:
+        return b"\xfa\x01" + bytes([len(content)]) + content + message(bits)  # field 31
+
+    data = with_unknown_field(bits.tobytes())
+    layouts = Layouts()
+    layouts.learn(data, cast("Plain", handle(data)), handle)
+    assert layouts.find(with_unknown_field(bytes(24))) is None
+
+
 @pytest.mark.parametrize("size", [0, 1, 50])
 def test_bytes_that_were_never_seen_are_not_found(size: int) -> None:
     assert Layouts().find(bytes(size)) is None

@@ -277,20 +277,21 @@ def test_more_than_a_batch_is_run_in_one_turn() -> None:
         assert b.seen.reasons == ["full", "full", "full", "idle"]
 
 
-def test_while_a_thread_runs_the_transport_does_not_wait() -> None:
-    with bench("auto") as b:
-        b.times.record(1, LONG_S)
+@pytest.mark.parametrize("placement", ["auto", "inline"])
+def test_while_a_thread_runs_the_transport_neither_waits_nor_runs(placement: Placement) -> None:
+    with ThreadPoolExecutor(1) as others, bench(placement) as b:
+        b.times.record(4, 1e-6)  # short, and yet the engine is taken
         b.engine.hold()
-        running = b.submit(numbered(0, 1))
-        b.turn.end()
+        running = others.submit(b.submit, numbered(0, 1)).result(10)
         assert b.engine.started.acquire(timeout=10)
-        waiting = b.submit(numbered(1, 4))  # short, and yet the engine is taken
+        waiting = b.submit(numbered(1, 4))
         b.turn.end()
         assert not waiting.outcomes
         assert b.batcher.queued_rows == 4
         b.engine.release()
         running.check_own_rows()
         waiting.check_own_rows()
+        assert b.seen.inline == [False, False]
         assert not b.engine.met
 
 
@@ -419,4 +420,3 @@ def test_many_threads_and_a_busy_transport() -> None:
             if request.refused is None:
                 request.check_own_rows()
         assert not b.engine.met
-        assert sum(b.seen.inline) > 0

@@ -52,6 +52,7 @@ def test_they_cover_exactly_its_rows_with_one_seed(
     assert all(
         part.n * 4 * (3 * side * side + 7) <= max(1 << 20, 4 * (3 * side**2 + 7)) for part in parts
     )
+    assert all(part.HasField("seed") for part in parts)
     (one_seed,) = {part.seed for part in parts}
     assert seed is None or one_seed == seed
     for part in parts:

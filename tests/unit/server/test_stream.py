@@ -70,7 +70,8 @@ def test_every_request_is_answered_once_and_in_order(
     assert not window.wants_message
     while not window.done:
         fill_up()
-        if not take() and waiting:
+        if not take():
+            assert waiting, "nothing can happen any more"
             answer(-1)
     assert answers == [b"%d" % number for number in range(asked)]
     assert window.take() is None
@@ -88,6 +89,17 @@ def test_no_more_than_the_window_is_taken_on() -> None:
     assert not window.has_room  # its place is free once the answer was taken
     window.take()
     assert window.has_room
+
+
+def test_a_request_not_yet_made_is_still_to_be_answered() -> None:
+    window = Window()
+    window.message(requests(0, 1), 1)
+    window.half_closed = True
+    assert not window.done
+    assert window.next_request() is not None
+    assert window.next_request() is None
+    window.take()
+    assert not window.done
 
 
 def test_large_messages_take_the_room_of_many() -> None:
