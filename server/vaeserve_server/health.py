@@ -1,8 +1,8 @@
 """Readiness, as grpc.health.v1 tells it: Check and Watch.
 
 "" says that the process lives. `vaeserve.v1.VaeService` and `inference.GRPCInferenceService` are
-SERVING once every model folder of the repository is served, `models/NAME` once that model is. All
-go NOT_SERVING when draining, or when a batcher thread has died.
+SERVING once every model folder of the repository is served, `models/NAME` once that model is. These
+go NOT_SERVING when draining, or when a batcher or the lane has died of a bug.
 """
 
 import grpc

@@ -16,7 +16,7 @@ from vaeserve_server.status import RpcStatus, status_of
 from vaeserve_server.timing import asked_for_timing, timing_trailer
 
 # Parsing a message of more bytes takes longer than giving it to another thread.
-_LARGE_BYTES = 256 * 1024
+LARGE_BYTES = 256 * 1024
 
 # Seconds since 1970; a later deadline is none.
 _NEVER = 1e11
@@ -206,7 +206,7 @@ class UnaryCall(LaneCall):
             core.end(self._core, *NO_MESSAGE, self._over, first=True, watched=False)
             return
         door.received()
-        if len(data) > _LARGE_BYTES:
+        if len(data) > LARGE_BYTES:
             door.carrier.defer(lambda: door.method.answer(data, self, self._reply))
         else:
             door.method.answer(data, self, self._reply)

@@ -8,7 +8,7 @@ import grpc
 from vaeserve_server import core_queue as core
 from vaeserve_server.call import Answer
 from vaeserve_server.core_queue import Event, Trailers
-from vaeserve_server.lane_calls import NO_MESSAGE, LaneCall, on_the_wire
+from vaeserve_server.lane_calls import LARGE_BYTES, NO_MESSAGE, LaneCall, on_the_wire
 from vaeserve_server.methods import SERVER_STREAM, serialised
 from vaeserve_server.status import status_of
 from vaeserve_server.stream import Slot, Window
@@ -53,7 +53,11 @@ class StreamCall(LaneCall):
                     self._send()
                     return
             request, slot = taken
-            self._door.method.answer(request, self, partial(self._fill, slot))
+            answer = partial(self._door.method.answer, request, self, partial(self._fill, slot))
+            if isinstance(request, bytes) and len(request) > LARGE_BYTES:
+                self._door.carrier.defer(answer)
+            else:
+                answer()
 
     def _received(self, event: Event) -> None:
         data = core.message_of(event)

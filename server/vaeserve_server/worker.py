@@ -33,9 +33,8 @@ _log = logging.getLogger(__name__)
 class _Reporter:
     """Tells the supervisor what it needs to know, and notices when it is gone."""
 
-    def __init__(self, connection: Connection, metrics: Metrics) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._metrics = metrics
         self._sending = threading.Lock()
         self._reported = -1.0
 
@@ -43,17 +42,17 @@ class _Reporter:
         with self._sending:
             self._connection.send_bytes(kind + content)
 
-    def send_metrics(self) -> None:
-        self._reported = self._metrics.activity()  # before: what comes between is sent again
-        self.send(METRICS, self._metrics.exposition())
+    def send_metrics(self, metrics: Metrics) -> None:
+        self._reported = metrics.activity()  # before: what comes between is sent again
+        self.send(METRICS, metrics.exposition())
 
-    def answer(self) -> None:
+    def answer(self, metrics: Metrics) -> None:
         """Answer requests for as long as there is a supervisor."""
         try:
             while True:
                 request = self._connection.recv_bytes()
-                if request == ALL or self._metrics.activity() != self._reported:
-                    self.send_metrics()
+                if request == ALL or metrics.activity() != self._reported:
+                    self.send_metrics(metrics)
                 else:
                     self.send(NO_CHANGE)
         except (EOFError, OSError):
@@ -65,14 +64,16 @@ def main() -> None:
     """Serve until told to stop; arguments: descriptor of the connection, a WorkerStart."""
     connection, start = Connection(int(sys.argv[1])), WorkerStart.decode(sys.argv[2])
     logs.configure(worker=start.number)
-    app = App(start.config, like=start.like)
-    reporter = _Reporter(connection, app.metrics)
-    threading.Thread(target=reporter.answer, name="supervisor", daemon=True).start()
+    reporter = _Reporter(connection)
     try:
+        app = App(start.config, like=start.like)
+        threading.Thread(
+            target=reporter.answer, args=(app.metrics,), name="supervisor", daemon=True
+        ).start()
         serve_until_signal(
             app,
             on_ready=lambda: reporter.send(READY, app.served().encode()),
-            on_end=reporter.send_metrics,
+            on_end=lambda: reporter.send_metrics(app.metrics),
         )
     except StartupError as error:
         reporter.send(FAILED, str(error).encode())

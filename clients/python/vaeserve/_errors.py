@@ -194,7 +194,7 @@ _BY_REASON: dict[str, type[VaeserveError]] = {
     "MODEL_NOT_FOUND": NotFound,
     "VERSION_NOT_FOUND": NotFound,
     "LATENT_SPACE_MISMATCH": LatentSpaceMismatch,
-    "UNSUPPORTED": Unsupported,
+    "NOT_ENABLED": Unsupported,
     "QUEUE_FULL": Overloaded,
     "MESSAGE_TOO_LARGE": MessageTooLarge,
     "OUT_OF_MEMORY": OutOfMemory,

@@ -42,7 +42,7 @@ REASONS = {
     "MODEL_NOT_FOUND": ("NOT_FOUND", vaeserve.NotFound),
     "VERSION_NOT_FOUND": ("NOT_FOUND", vaeserve.NotFound),
     "LATENT_SPACE_MISMATCH": ("FAILED_PRECONDITION", vaeserve.LatentSpaceMismatch),
-    "UNSUPPORTED": ("FAILED_PRECONDITION", vaeserve.Unsupported),
+    "NOT_ENABLED": ("UNIMPLEMENTED", vaeserve.Unsupported),
     "QUEUE_FULL": ("RESOURCE_EXHAUSTED", vaeserve.Overloaded),
     "MESSAGE_TOO_LARGE": ("RESOURCE_EXHAUSTED", vaeserve.MessageTooLarge),
     "OUT_OF_MEMORY": ("RESOURCE_EXHAUSTED", vaeserve.OutOfMemory),
