@@ -4,6 +4,7 @@ import threading
 from functools import partial
 
 import grpc
+from google.protobuf.message import Message
 
 from vaeserve_server import core_queue as core
 from vaeserve_server.call import Answer
@@ -36,7 +37,7 @@ class StreamCall(LaneCall):
         self._pull()
 
     def _pull(self) -> None:
-        """Take on requests while there is room, then ask for another message."""
+        """Take on the parts of a request while there is room, then ask for another message."""
         while True:
             with self._lock:
                 if self._over:
@@ -47,23 +48,23 @@ class StreamCall(LaneCall):
                     self._end_with(error)
                     return
                 if taken is None:
-                    if self._window.wants_message and not self._reading:
-                        self._reading = True
-                        core.receive_message(self._core, self._received)
+                    self._read_on()
                     self._send()
                     return
-            request, slot = taken
-            answer = partial(self._door.method.answer, request, self, partial(self._fill, slot))
-            if isinstance(request, bytes) and len(request) > LARGE_BYTES:
-                self._door.carrier.defer(answer)
-            else:
-                answer()
+            self._answer(*taken)
+
+    def _read_on(self) -> None:
+        """Ask for another message if there is room for one; the lock is held."""
+        if self._window.wants_message and not self._reading and not self._over:
+            self._reading = True
+            core.receive_message(self._core, self._received)
 
     def _received(self, event: Event) -> None:
         data = core.message_of(event)
+        method = self._door.method
         with self._lock:
             self._reading = False
-            one = self._door.method.kind == SERVER_STREAM
+            one = method.kind == SERVER_STREAM
             if data is None:
                 self._window.half_closed = True
                 if one and not self._over:
@@ -72,12 +73,27 @@ class StreamCall(LaneCall):
                 return
             self._door.received()
             self._window.half_closed = one
-            try:
-                self._window.message(self._door.method.requests(data), len(data))
-            except Exception as error:  # noqa: BLE001
-                self._end_with(error)
-                return
-        self._pull()
+            if method.parts is None:
+                # The common case, in one go.
+                slot = self._window.place(len(data))
+                self._read_on()
+            else:
+                try:
+                    self._window.message(method.requests(data), len(data))
+                except Exception as error:  # noqa: BLE001
+                    self._end_with(error)
+                    return
+        if method.parts is None:
+            self._answer(data, slot)
+        else:
+            self._pull()
+
+    def _answer(self, request: bytes | Message, slot: Slot) -> None:
+        answer = partial(self._door.method.answer, request, self, partial(self._fill, slot))
+        if isinstance(request, bytes) and len(request) > LARGE_BYTES:
+            self._door.carrier.defer(answer)
+        else:
+            answer()
 
     def _fill(self, slot: Slot, outcome: Answer | Exception) -> None:
         with self._lock:
@@ -86,7 +102,7 @@ class StreamCall(LaneCall):
 
     def _end_with(self, error: Exception) -> None:
         """Let the stream end with an error, once all before it is answered."""
-        self._window.place().outcome = error
+        self._window.place(0).outcome = error
         self._window.half_closed = True
         self._send()
 
@@ -111,6 +127,10 @@ class StreamCall(LaneCall):
     def _sent(self, _: Event) -> None:
         with self._lock:
             self._sending = False
+            if self._door.method.parts is None:
+                self._read_on()
+                self._send()
+                return
         self._pull()
 
     def _end(self, status: grpc.StatusCode, code: int, details: str, trailers: Trailers) -> None:

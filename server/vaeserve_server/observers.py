@@ -43,8 +43,9 @@ _REJECT_REASONS = (
     "DRAINING",
 )
 
-# Batches kept before they are counted.
+# What is kept before it is counted.
 _KEPT_BATCHES = 512
+_KEPT_MESSAGES = 4096
 
 
 class RpcMetrics:
@@ -68,6 +69,7 @@ class RpcMetrics:
             code: series.rpc_handled.labels(*labels, code.name) for code in grpc.StatusCode
         }
         self._unary = kind == "unary"
+        self._kept: list[None] = []
         self._settled = 0
         self._failed = 0
         self._lock = threading.Lock()
@@ -80,9 +82,11 @@ class RpcMetrics:
         """Messages came in."""
         self._received.inc(messages)
 
-    def sent(self, messages: int = 1) -> None:
-        """Messages of a stream were sent."""
-        self._sent.inc(messages)
+    def sent(self) -> None:
+        """A message of a stream was sent; counted at the next scrape."""
+        self._kept.append(None)
+        if len(self._kept) >= _KEPT_MESSAGES:
+            self.settle()
 
     def succeeded(self, seconds: float) -> None:
         """A call was answered with OK; counted at the next scrape."""
@@ -96,12 +100,15 @@ class RpcMetrics:
             self._seconds.observe(seconds)
 
     def settle(self) -> None:
-        """Count what succeeded: every answered call is in the histogram, the others failed."""
+        """Count what was kept, and what succeeded: every answered call that did not fail."""
         with self._lock:
             succeeded = self._seconds.count - self._failed
             self._handled[grpc.StatusCode.OK].inc(succeeded - self._settled)
             if self._unary:
                 self._sent.inc(succeeded - self._settled)
+            sent = len(self._kept)
+            del self._kept[:sent]
+            self._sent.inc(sent)
             self._settled = succeeded
 
 

@@ -73,12 +73,12 @@ class Window:
         if request is None:
             self._requests = None
             return None
-        return request, self.place()
+        return request, self.place(self._request_size)
 
-    def place(self) -> Slot:
-        """A place behind all others."""
-        slot = Slot(self._request_size)
-        self._held += slot.size
+    def place(self, size: int) -> Slot:
+        """A place behind all others, for the answer to a request of so many bytes."""
+        slot = Slot(size)
+        self._held += size
         self._slots.append(slot)
         return slot
 
