@@ -81,7 +81,7 @@ def serve(**options: Any) -> None:
     logs.configure()
     try:
         app = App(ServerConfig(**options))
-    except ValueError as error:
+    except (ValueError, StartupError) as error:
         _fail(str(error))
     stop = threading.Event()
 
