@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it ships no types
 
-TRIED = ((1, 76), (1, 85))
+TRIED = ((1, 80), (1, 85))
 """First and last grpcio release, major and minor, that the conformance suite passed on."""
 
 Event = Any
