@@ -23,9 +23,7 @@ from vaeserve_server.timing import asked_for_timing, timing_trailer
 _MAX_CALLS = 512
 
 
-def add_methods(
-    server: grpc.Server, methods: list[Method], metrics: Metrics
-) -> ThreadPoolExecutor:
+def add_methods(server: grpc.Server, methods: list[Method], metrics: Metrics) -> ThreadPoolExecutor:
     """Have the server answer the methods.
 
     Returns:
