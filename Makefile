@@ -52,6 +52,10 @@ perf-analyzer: $(STAMP) ## Fetch NVIDIA's perf_analyzer (Debian, Ubuntu) for its
 	chmod +x $(PERF_ANALYZER)/perf_analyzer
 	rm -r $(PERF_ANALYZER)/parts
 
+.PHONY: soak
+soak: $(STAMP) ## A million calls through one server, which may not grow (needs h2load)
+	PYTHONPATH=tests $(BIN)/python -m soak
+
 wheel: $(STAMP) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel
 

@@ -19,7 +19,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # it ships no typ
 
 from vaeserve_server.turn import Turn
 
-TRIED = ((1, 76), (1, 85))
+TRIED = ((1, 80), (1, 85))
 """First and last grpcio release, major and minor, that the conformance suite passed on."""
 
 Event = Any

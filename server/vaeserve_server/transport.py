@@ -36,6 +36,9 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
+# What C-core may take to cancel what is left after the grace.
+_AFTER_GRACE_S = 2.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -128,7 +131,9 @@ class Transport:
     def stop(self, grace_s: float) -> None:
         """Refuse new calls, give those in flight `grace_s` seconds, end every thread."""
         end = time.monotonic() + grace_s
-        self.server.stop(grace_s).wait()
+        # Bounded: a client that ignores our going away must not hold us beyond the grace.
+        if not self.server.stop(grace_s).wait(grace_s + _AFTER_GRACE_S):
+            _log.warning("connections did not close in time")
         if self._lane is not None:
             self._lane.stop(max(1.0, end - time.monotonic()))
         for pool in self._pools:
