@@ -86,8 +86,8 @@ class Load:
 def test_sigterm_under_mixed_load(own_repository: Path, transport: str, drain_delay: str) -> None:
     options = ("--transport", transport, "--drain-delay", drain_delay, "--grace", "5")
     with server_process(own_repository, *options) as server:
+        assert server.wait_for("listening")["transport"] == transport
         ready = server.wait_for("ready")
-        assert ready["transport"] == transport
         load = Load(ready["address"])
         while scrape(ready["metrics_address"])[OK_ROWS] < 1000:
             assert server.process.poll() is None

@@ -106,7 +106,7 @@ def test_what_has_arrived_is_answered(own_repository: Path) -> None:
     """Calls that the lane has not looked at when the stop begins."""
     app = make_app(own_repository, transport="lane", placement="inline")
     app.start()
-    with channel_to(app) as channel, held_engines() as engines:
+    with channel_to(app) as channel, held_engines(lane_too=True) as engines:
         running = begin(channel, ENCODE, REQUEST)
         engines.wait_for_a_run()
         arrived = [begin(channel, ENCODE, REQUEST) for _ in range(30)]

@@ -179,7 +179,8 @@ def test_a_wrong_shape_is_refused_here(client: Client, script: Script, bad: Any)
 def test_split_calls_equal_whole_ones(connect: Any, rows: int, max_rows: int, draws: int) -> None:
     x = pictures(rows)
     with serving(Script(max_rows=1000)) as roomy, serving(Script(max_rows=max_rows)) as tight:
-        whole, split = (connect(server.address).model("digits") for server in (roomy, tight))
+        clients = [connect(server.address) for server in (roomy, tight)]
+        whole, split = (client.model("digits") for client in clients)
         calls: list[Callable[[Model], Any]] = [
             lambda model: model.encode(x, draws=draws, seed=1, first_row=5).mu,
             lambda model: model.encode(x, draws=1 + draws, seed=1, first_row=5).draws,
@@ -193,6 +194,10 @@ def test_split_calls_equal_whole_ones(connect: Any, rows: int, max_rows: int, dr
             np.testing.assert_array_equal(call(split), call(whole))
         assert len(roomy.sent(pb.SampleRequest)) == 2
         assert len(tight.sent(pb.SampleRequest)) == 2 * -(-rows // max_rows)
+        # Before the servers end: the next example's may get the same ports, and a channel that has
+        # just failed to connect there would hold back the new one.
+        for client in clients:
+            client.close()
 
 
 def test_parts_share_one_seed_and_number_their_rows(connect: Any) -> None:
