@@ -1,7 +1,6 @@
-"""The runs that a model of the Open Inference Protocol is made of, on plain arrays.
+"""The runs that calls are made of, on plain arrays: what is special about a VAE.
 
-What is special about a VAE is here; `oip` knows the protocol only. Values are checked by the
-batchers.
+`vae` and `oip` know their protocols. Values are checked by the batchers.
 """
 
 from collections.abc import Generator
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vaeserve.v1.arrays import FLOAT32, UINT8, Array
-from vaeserve.v1.noise import Stream, reparameterise, standard_normal
+from vaeserve.v1.noise import Block, Stream, reparameterise, standard_normal
 from vaeserve_server import rows
 from vaeserve_server.batcher import Batcher
 from vaeserve_server.call import HEAVY, Floats, Heavy, Outputs, Rows, Run
@@ -21,8 +20,8 @@ from vaeserve_server.packing import model_values
 
 Phase = Generator[Run | Heavy, Outputs, Outputs]
 
-# Work on more floats than this takes longer than going to another thread with it.
-_HEAVY_FLOATS = 4096
+HEAVY_FLOATS = 4096
+"""Work on more floats than this takes longer than going to another thread with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Draw:
 
     seed: int
     first_row: int
-    temperature: float
+    temperature: float = 1.0
 
 
 def encoded(vae: Model, values: Array) -> Phase:
@@ -46,7 +45,7 @@ def encoded(vae: Model, values: Array) -> Phase:
     Raises:
         InvalidArgument: values that the model does not take, or on which it overflowed.
     """
-    return _run(vae.encoder, values)
+    return run(vae.encoder, values)
 
 
 def decoded(vae: Model, values: Array) -> Phase:
@@ -55,7 +54,7 @@ def decoded(vae: Model, values: Array) -> Phase:
     Raises:
         InvalidArgument: not finite, or the model overflowed.
     """
-    return _run(vae.decoder, values)
+    return run(vae.decoder, values)
 
 
 def reconstructed(vae: Model, values: Array, draw: Draw | None, metrics: Metrics) -> Phase:
@@ -64,13 +63,12 @@ def reconstructed(vae: Model, values: Array, draw: Draw | None, metrics: Metrics
     Raises:
         InvalidArgument: values that the model does not take, or on which it overflowed.
     """
-    z, log_var = yield from _run(vae.encoder, values)
+    z, log_var = yield from run(vae.encoder, values)
     if draw is not None:
-        if z.size > _HEAVY_FLOATS:
-            yield HEAVY
-        z = reparameterise(z, log_var, _noise(draw, len(z), vae))
-    (x_hat,) = yield from _run(vae.decoder, z)
-    if values.size > _HEAVY_FLOATS:
+        eps = yield from posterior_noise(vae, Block(draw.seed, draw.first_row, len(z)))
+        z = reparameterise(z, log_var, eps[:, 0] * np.float32(draw.temperature))
+    (x_hat,) = yield from run(vae.decoder, z)
+    if values.size > HEAVY_FLOATS:
         yield HEAVY
     x = model_values(values, vae.levels)
     metrics.reconstructed(vae.info.name, reconstruction_nats(x, x_hat, vae.info))
@@ -82,16 +80,24 @@ def pictures(x_hat: Floats, vae: Model, *, levels: bool) -> Array:
     return rows.picture_rows(x_hat, UINT8 if levels else FLOAT32, vae)
 
 
-def _run(graph: Batcher, given: Rows) -> Phase:
+def run(graph: Batcher, given: Rows) -> Phase:
+    """Rows through a graph."""
     return (yield Run(graph, given))
 
 
-def _noise(draw: Draw, count: int, vae: Model) -> Floats:
+def posterior_noise(
+    vae: Model, block: Block, draws: int = 1
+) -> Generator[Run | Heavy, Outputs, Floats]:
+    """Noise for draws from posteriors, [rows, draws, ...latent_shape]."""
+    size = vae.latent_size
+    if block.rows * draws * size > HEAVY_FLOATS:
+        yield HEAVY
     eps = standard_normal(
-        draw.seed,
+        block.seed,
         Stream.POSTERIOR,
-        first_row=draw.first_row,
-        rows=count,
-        size=vae.latent_size,
+        first_row=block.first_row,
+        rows=block.rows,
+        size=size,
+        draws=draws,
     )
-    return eps[:, 0].reshape(count, *vae.latent_shape) * np.float32(draw.temperature)
+    return eps.reshape(block.rows, draws, *vae.latent_shape)

@@ -4,28 +4,24 @@ Each handler converts, runs graphs, converts back; the mathematics is in `noise`
 """
 
 import math
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
 import numpy as np
 
 from vaeserve.v1 import arrays, tensor_pb2, vae_service_pb2 as pb
 from vaeserve.v1.arrays import to_tensor
-from vaeserve.v1.noise import Block, Stream, reparameterise, standard_normal
+from vaeserve.v1.noise import Block, reparameterise
 from vaeserve_server import paths, rows
-from vaeserve_server.batcher import Batcher
-from vaeserve_server.call import HEAVY, Floats, Handled, Heavy, Outputs, Plain, Rows, Run, Steps
+from vaeserve_server.call import HEAVY, Floats, Handled, Plain, Steps
 from vaeserve_server.errors import InvalidArgument, TooManyRows
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.models import Catalogue, Model
-from vaeserve_server.nats import reconstruction_nats
 from vaeserve_server.packing import PriorDraws, model_values, prior_latents
+from vaeserve_server.phases import HEAVY_FLOATS, Draw, posterior_noise, reconstructed, run
 
 _MAX_TEMPERATURE = 10.0
 _MOST_OUTPUTS = 8
-
-# Work on more floats than this takes longer than going to another thread with it.
-_HEAVY_FLOATS = 4096
 
 _PART_FLOATS = 1 << 18
 
@@ -69,7 +65,7 @@ class VaeHandlers:
         reply = pb.EncodeResponse(
             version=model.info.version, latent_space_id=model.info.latent_space_id
         )
-        mu, log_var = yield from _run(model.encoder, x)
+        mu, log_var = yield from run(model.encoder, x)
         if pb.ENCODE_OUTPUT_MU in outputs:
             reply.mu.CopyFrom(to_tensor(mu))
         if pb.ENCODE_OUTPUT_LOG_VAR in outputs:
@@ -77,7 +73,7 @@ class VaeHandlers:
         if wants_draws:
             reply.seed = _seed(request)
             block = Block(reply.seed, request.first_row, len(x))
-            eps = yield from _posterior_noise(block, request.draws, model)
+            eps = yield from posterior_noise(model, block, request.draws)
             drawn = reparameterise(mu[:, None], log_var[:, None], eps)
             reply.draws.CopyFrom(to_tensor(drawn))
         return reply
@@ -107,13 +103,13 @@ class VaeHandlers:
         reply = pb.SampleResponse(
             version=model.info.version, latent_space_id=model.info.latent_space_id, seed=block.seed
         )
-        if block.rows * model.latent_size > _HEAVY_FLOATS:
+        if block.rows * model.latent_size > HEAVY_FLOATS:
             yield HEAVY
         z = prior_latents([draws], model.latent_shape)
         if pb.GENERATE_OUTPUT_LATENTS in outputs:
             reply.latents.CopyFrom(to_tensor(z))
         if pb.GENERATE_OUTPUT_X_HAT in outputs:
-            (x_hat,) = yield from _run(model.decoder, z)
+            (x_hat,) = yield from run(model.decoder, z)
             reply.x_hat.CopyFrom(to_tensor(rows.picture_rows(x_hat, request.x_hat_dtype, model)))
         return reply
 
@@ -150,18 +146,11 @@ class VaeHandlers:
         x = rows.input_rows(request.input, model, "input")
         first_row = rows.check_first_row(request.first_row)
         reply = pb.ReconstructResponse(version=model.info.version)
-        mu, log_var = yield from _run(model.encoder, x)
-        z = mu
+        draw = None
         if request.draw:
             reply.seed = _seed(request)
-            block = Block(reply.seed, first_row, len(x))
-            eps = yield from _posterior_noise(block, 1, model)
-            z = reparameterise(mu, log_var, eps[:, 0])
-        (x_hat,) = yield from _run(model.decoder, z)
-        if x.size > _HEAVY_FLOATS:
-            yield HEAVY
-        nats = reconstruction_nats(model_values(x, model.levels), x_hat, model.info)
-        self._metrics.reconstructed(model.info.name, nats)
+            draw = Draw(reply.seed, first_row)
+        (x_hat,) = yield from reconstructed(model, x, draw, self._metrics)
         reply.x_hat.CopyFrom(to_tensor(rows.picture_rows(x_hat, request.x_hat_dtype, model)))
         return reply
 
@@ -180,10 +169,10 @@ class VaeHandlers:
         _check_steps(len(start), len(end), request.steps, model)
         if not of_latents:
             # Both ends in one run: a path has at least two steps, so they fit where it fits.
-            mu, _log_var = yield from _run(model.encoder, np.concatenate([start, end]))
+            mu, _log_var = yield from run(model.encoder, np.concatenate([start, end]))
             start, end = mu[: len(start)], mu[len(start) :]
         pairs, shape = len(start), model.latent_shape
-        if pairs * request.steps * model.latent_size > _HEAVY_FLOATS:
+        if pairs * request.steps * model.latent_size > HEAVY_FLOATS:
             yield HEAVY
         path = _PATHS[request.path](
             start.reshape(pairs, -1), end.reshape(pairs, -1), request.steps
@@ -194,7 +183,7 @@ class VaeHandlers:
         if pb.GENERATE_OUTPUT_LATENTS in outputs:
             reply.latents.CopyFrom(to_tensor(path.reshape(pairs, request.steps, *shape)))
         if pb.GENERATE_OUTPUT_X_HAT in outputs:
-            (x_hat,) = yield from _run(model.decoder, path)
+            (x_hat,) = yield from run(model.decoder, path)
             pictures = rows.picture_rows(x_hat, request.x_hat_dtype, model)
             reply.x_hat.CopyFrom(
                 to_tensor(pictures.reshape(pairs, request.steps, *x_hat.shape[1:]))
@@ -214,31 +203,8 @@ def _end(tensor: tensor_pb2.Tensor, field: str, space: str | None, model: Model)
     return values
 
 
-def _run(graph: Batcher, given: Rows) -> Generator[Run | Heavy, Outputs, Outputs]:
-    """Rows through a graph."""
-    return (yield Run(graph, given))
-
-
 def _seed(request: pb.EncodeRequest | pb.SampleRequest | pb.ReconstructRequest) -> int:
     return request.seed if request.HasField("seed") else rows.choose_seed()
-
-
-def _posterior_noise(
-    block: Block, draws: int, model: Model
-) -> Generator[Run | Heavy, Outputs, Floats]:
-    """Noise for draws, [rows, draws, ...latent_shape]."""
-    size = model.latent_size
-    if block.rows * draws * size > _HEAVY_FLOATS:
-        yield HEAVY
-    eps = standard_normal(
-        block.seed,
-        Stream.POSTERIOR,
-        first_row=block.first_row,
-        rows=block.rows,
-        size=size,
-        draws=draws,
-    )
-    return eps.reshape(block.rows, draws, *model.latent_shape)
 
 
 def _chosen(outputs: Collection[int], default: tuple[int, ...]) -> frozenset[int]:
