@@ -144,7 +144,12 @@ def run_plain(graph: Graph, rows: Rows, build: Build, call: Call, reply: Reply) 
     """
 
     def answer(outcome: Outputs | Exception) -> None:
-        reply(outcome if isinstance(outcome, Exception) else build(outcome))
+        result: Answer | Exception
+        try:
+            result = outcome if isinstance(outcome, Exception) else build(outcome)
+        except Exception as error:  # noqa: BLE001  every failure is the caller's to see
+            result = error
+        reply(result)
 
     graph.submit(rows, call, answer)
 

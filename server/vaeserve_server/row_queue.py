@@ -29,10 +29,6 @@ class Item:
     done: Done | None
     enqueued: float
 
-    def gone(self, now: float) -> ServiceError | None:
-        """Why nobody waits for this request any more, if so."""
-        return self.call.gone(now)
-
     def finish(self, outcome: Outputs | Exception) -> None:
         """Pass the outcome on; a second one is nobody's."""
         done, self.done = self.done, None
@@ -104,7 +100,7 @@ class RowQueue:
         while self._items and not batch.full:
             item = self._items[0]
             call = item.call
-            error = item.gone(now) if call.cancelled or call.deadline is not None else None
+            error = call.gone(now) if call.cancelled or call.deadline is not None else None
             if error is None and batch.items and batch.rows + item.count > max_rows:
                 batch.full = True
                 break

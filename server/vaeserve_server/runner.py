@@ -104,7 +104,7 @@ class Runner:
         for item in items:
             end = begin + item.count
             call = item.call
-            gone = item.gone(now) if call.cancelled or call.deadline is not None else None
+            gone = call.gone(now) if call.cancelled or call.deadline is not None else None
             if gone is not None:
                 self.drop(item, gone)
             elif isinstance(outcome, ServiceError):
