@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from vaeserve.v1 import bundle
-from vaeserve_export.bundle import export_run
-from vaeserve_export.data import Dataset
-from vaeserve_export.settings import TrainSettings
-from vaeserve_export.train import train
+from vaeserve_export.bundling.bundle import export_run
+from vaeserve_export.data.dataset import Dataset
+from vaeserve_export.training.settings import TrainSettings
+from vaeserve_export.training.train import train
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from hypothesis import given, settings, strategies as st
 
 from support.repositories import ROW_SHAPES
 from vaeserve.v1 import bundle, model_pb2
-from vaeserve_export import objective
-from vaeserve_export.model import VaeConfig
+from vaeserve_export.vae import objective
+from vaeserve_export.vae.model import VaeConfig
 from vaeserve_server import nats
 
 

@@ -12,8 +12,8 @@ import torch
 from support.repositories import ROW_SHAPES
 from vaeserve import AsyncClient, Client, Latents
 from vaeserve.v1.noise import Stream, standard_normal
-from vaeserve_export.model import Vae, reparameterise
-from vaeserve_export.run import load_model
+from vaeserve_export.training.run import load_model
+from vaeserve_export.vae.model import Vae, reparameterise
 
 TOLERANCE = 1e-5
 ROWS = 5

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vaeserve_export.bundle import export_run
-from vaeserve_export.data import Dataset, load
-from vaeserve_export.settings import TrainSettings
-from vaeserve_export.train import train
+from vaeserve_export.bundling.bundle import export_run
+from vaeserve_export.data.dataset import Dataset, load
+from vaeserve_export.training.settings import TrainSettings
+from vaeserve_export.training.train import train
 
 ROW_SHAPES = {"digits": (1, 8, 8), "rgb": (3, 9, 11), "vectors": (6,)}
 

@@ -24,9 +24,11 @@ class _Entry(NamedTuple):
 
 _EXPORT, _SERVER, _CLIENT = "vaeserve_export.cli", "vaeserve_server.cli", "vaeserve._commands"
 _COMMANDS = {
-    "train": _Entry(f"{_EXPORT}:train", ("train",), "Train a VAE."),
-    "export": _Entry(f"{_EXPORT}:export", ("train",), "Export a trained VAE to a repository."),
-    "verify": _Entry(f"{_EXPORT}:verify", ("train",), "Check an exported bundle."),
+    "train": _Entry(f"{_EXPORT}.train:train", ("train",), "Train a VAE."),
+    "export": _Entry(
+        f"{_EXPORT}.export:export", ("train",), "Export a trained VAE to a repository."
+    ),
+    "verify": _Entry(f"{_EXPORT}.verify:verify", ("train",), "Check an exported bundle."),
     "serve": _Entry(f"{_SERVER}:serve", ("server", "gpu"), "Serve a model repository."),
     "doctor": _Entry(f"{_SERVER}:doctor", ("server", "gpu"), "Say what this machine can serve."),
     "models": _Entry(f"{_CLIENT}:models", ("images",), "List the models of a server."),

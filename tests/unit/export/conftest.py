@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from vaeserve import _cli
 from vaeserve.v1 import bundle
-from vaeserve_export import cli
-from vaeserve_export.data import Dataset, load
+from vaeserve_export.data.dataset import Dataset, load
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +58,7 @@ def run_command() -> Callable[..., Result]:
     """Run `vaeserve NAME ARGUMENTS`; what an error shows must be one line and no traceback."""
 
     def run(name: str, *arguments: object) -> Result:
-        result = CliRunner().invoke(getattr(cli, name), [str(value) for value in arguments])
+        result = CliRunner().invoke(_cli.main, [name, *map(str, arguments)])
         if result.exit_code:
             assert isinstance(result.exception, SystemExit), result.exception
             assert "Traceback" not in result.output

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from vaeserve.v1 import bundle, model_pb2
-from vaeserve_export import bundle as bundles, onnx_graphs, run as run_folder
+from vaeserve_export.bundling import bundle as bundles, onnx_graphs
+from vaeserve_export.bundling.golden import golden_rows
+from vaeserve_export.bundling.verify import verify
 from vaeserve_export.errors import ExportError, RunError, VerifyError
-from vaeserve_export.golden import golden_rows
-from vaeserve_export.model import Vae, VaeConfig, build
-from vaeserve_export.verify import verify
+from vaeserve_export.training import run as run_folder
+from vaeserve_export.vae.model import Vae, VaeConfig, build
 
 MODELS = ("digits", "rgb", "vectors")
 PATHS = re.compile(rb"(?:/[A-Za-z_][\w.+-]*){2,}|\.py\b|site-packages|stack_trace")
@@ -79,7 +80,8 @@ def test_names_of_inputs_and_outputs(repository: Path) -> None:
 
 def test_equal_bytes_from_two_folders_and_processes(run: Path, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from vaeserve_export.bundle import export_run;"
+        "import sys; from pathlib import Path; "
+        "from vaeserve_export.bundling.bundle import export_run;"
         "export_run(Path(sys.argv[1]), Path('repository'), 'digits')"
     )
     contents = []

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from vaeserve_export import cli, progress
-from vaeserve_export.run import read_config, read_summary
-from vaeserve_export.settings import TrainSettings
-from vaeserve_export.train import EpochRecord
+from vaeserve_export.cli.train import train
+from vaeserve_export.training import progress
+from vaeserve_export.training.run import read_config, read_summary
+from vaeserve_export.training.settings import TrainSettings
+from vaeserve_export.training.train import EpochRecord
 
 Run = Callable[..., Result]
 
@@ -152,7 +153,7 @@ def test_collapsed_posterior_is_warned_of(
 
 
 def test_defaults_are_those_of_the_settings() -> None:
-    options = {option.name: option.default for option in cli.train.params}
+    options = {option.name: option.default for option in train.params}
     for name, default in dataclasses.asdict(TrainSettings()).items():
         assert options[name] == default, name
 

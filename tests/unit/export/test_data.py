@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from vaeserve_export.data import Dataset, load, split
+from vaeserve_export.data.dataset import Dataset, load, split
 from vaeserve_export.errors import DataError
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vaeserve_export.errors import TrainError
-from vaeserve_export.model import (
+from vaeserve_export.vae.model import (
     LOG_VAR_MAX,
     LOG_VAR_MIN,
     Vae,

@@ -7,9 +7,9 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
 
-from vaeserve_export import objective
-from vaeserve_export.model import LOG_VAR_MAX, LOG_VAR_MIN, Vae, VaeConfig, build
-from vaeserve_export.objective import Terms, evaluate, kl_nats, reconstruction_nats, row_terms
+from vaeserve_export.vae import objective
+from vaeserve_export.vae.model import LOG_VAR_MAX, LOG_VAR_MIN, Vae, VaeConfig, build
+from vaeserve_export.vae.objective import Terms, evaluate, kl_nats, reconstruction_nats, row_terms
 
 
 def log_prob(elements: Distribution, x: Tensor) -> Tensor:

@@ -12,15 +12,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from vaeserve_export import run as run_folder, train as training
-from vaeserve_export.checkpoint import seeds
-from vaeserve_export.data import Dataset, split
+from vaeserve_export.data.dataset import Dataset, split
 from vaeserve_export.errors import RunError, TrainError
-from vaeserve_export.model import Vae
-from vaeserve_export.objective import Terms, evaluate, row_terms
-from vaeserve_export.run import load_model, read_config, read_summary
-from vaeserve_export.settings import TrainSettings
-from vaeserve_export.train import EpochRecord, train
+from vaeserve_export.training import run as run_folder, train as training
+from vaeserve_export.training.checkpoint import seeds
+from vaeserve_export.training.run import load_model, read_config, read_summary
+from vaeserve_export.training.settings import TrainSettings
+from vaeserve_export.training.train import EpochRecord, train
+from vaeserve_export.vae.model import Vae
+from vaeserve_export.vae.objective import Terms, evaluate, row_terms
 
 SMALL = TrainSettings(epochs=6, hidden=32, latent_dim=4, batch_size=64)
 

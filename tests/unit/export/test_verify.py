@@ -15,10 +15,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from vaeserve.v1 import bundle, model_pb2
-from vaeserve_export import npz, verify as verifying
+from vaeserve_export import npz
+from vaeserve_export.bundling import verify as verifying
+from vaeserve_export.bundling.graph_checks import check_graph
+from vaeserve_export.bundling.verify import verify
 from vaeserve_export.errors import VerifyError
-from vaeserve_export.graph_checks import check_graph
-from vaeserve_export.verify import verify
 
 Replace = Callable[[str, bytes], None]
 
@@ -312,7 +313,7 @@ def test_batch_difference_is_measured() -> None:
 
 def test_needs_no_pytorch(folder: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from vaeserve_export.verify import verify;"
+        "import sys; from pathlib import Path; from vaeserve_export.bundling.verify import verify;"
         "verify(Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, folder], check=True)

@@ -26,8 +26,8 @@ import onnxruntime as ort
 
 from vaeserve.v1 import bundle, model_pb2
 from vaeserve_export import npz
+from vaeserve_export.bundling.graph_checks import check_graph
 from vaeserve_export.errors import VerifyError
-from vaeserve_export.graph_checks import check_graph
 
 PROVIDER = "CPUExecutionProvider"
 BATCH_SIZES = (1, 2, 7, 64)

@@ -10,11 +10,13 @@ from pathlib import Path
 import torch
 
 from vaeserve.v1 import bundle, model_pb2
-from vaeserve_export import npz, onnx_graphs, run as run_folder
+from vaeserve_export import npz
+from vaeserve_export.bundling import onnx_graphs
+from vaeserve_export.bundling.golden import golden_rows
+from vaeserve_export.bundling.verify import Verification, verify
 from vaeserve_export.errors import ExportError
-from vaeserve_export.golden import golden_rows
-from vaeserve_export.run import RunConfig, Summary
-from vaeserve_export.verify import Verification, verify
+from vaeserve_export.training import run as run_folder
+from vaeserve_export.training.run import RunConfig, Summary
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _LIKELIHOODS = {

@@ -7,8 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vaeserve_export.model import Vae
-from vaeserve_export.objective import evaluate
+from vaeserve_export.vae.model import Vae
+from vaeserve_export.vae.objective import evaluate
 
 ACTIVE_VARIANCE = 0.01
 """A latent dimension is active if Var_x(mu) exceeds this (Burda et al. 2016, section 5.2)."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vaeserve.v1.noise import Stream, standard_normal
-from vaeserve_export.model import Vae
+from vaeserve_export.vae.model import Vae
 
 SEED = 0
 MOST_ROWS, FEWEST_ROWS = 256, 64

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from vaeserve.v1 import bundle
 from vaeserve_export.errors import RunError
-from vaeserve_export.model import Vae, VaeConfig, build
-from vaeserve_export.settings import TrainSettings
+from vaeserve_export.training.settings import TrainSettings
+from vaeserve_export.vae.model import Vae, VaeConfig, build
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"

@@ -10,14 +10,16 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from vaeserve_export import calibration, npz, run as run_folder
-from vaeserve_export.checkpoint import PURPOSES, TrainState, seeds
-from vaeserve_export.data import Dataset, split
+from vaeserve_export import npz
+from vaeserve_export.data.dataset import Dataset, split
 from vaeserve_export.errors import TrainError
-from vaeserve_export.model import build
-from vaeserve_export.objective import evaluate, row_terms
-from vaeserve_export.run import RunConfig, Summary
-from vaeserve_export.settings import TrainSettings
+from vaeserve_export.training import run as run_folder
+from vaeserve_export.training.checkpoint import PURPOSES, TrainState, seeds
+from vaeserve_export.training.run import RunConfig, Summary
+from vaeserve_export.training.settings import TrainSettings
+from vaeserve_export.vae import calibration
+from vaeserve_export.vae.model import build
+from vaeserve_export.vae.objective import evaluate, row_terms
 
 CHECKPOINT_SECONDS = 5.0  # an epoch of a small net takes milliseconds, writing the file takes more
 

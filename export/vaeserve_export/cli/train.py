@@ -1,4 +1,4 @@
-"""The commands `train`, `export` and `verify`; `vaeserve` loads them from here by name."""
+"""The command `train`."""
 
 # Heavy imports belong to the command that needs them.
 # ruff: noqa: PLC0415
@@ -13,30 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from vaeserve_export.errors import VaeError
-from vaeserve_export.settings import LIKELIHOODS, MODELS, TrainSettings
+from vaeserve_export.cli.command import FOLDER, Command
+from vaeserve_export.training.settings import LIKELIHOODS, MODELS, TrainSettings
 
 if TYPE_CHECKING:
-    from vaeserve_export.run import Summary
-    from vaeserve_export.verify import Verification
+    from vaeserve_export.training.run import Summary
 
 _INTERRUPTED = 130  # as shells have it
 
 _DEFAULTS = TrainSettings()
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
-_FOLDER = click.Path(file_okay=False, path_type=Path)
-
-
-class Command(click.Command):
-    """A command that shows errors the user can mend as one line, with exit status 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except VaeError as error:
-            raise click.ClickException(str(error)) from error
 
 
 def _setting(name: str, text: str, **attributes: Any) -> Callable[[_Function], _Function]:
@@ -55,7 +41,7 @@ def _setting(name: str, text: str, **attributes: Any) -> Callable[[_Function], _
     metavar="SOURCE",
     help="digits, idx:DIR (MNIST-like files), npz:FILE or folder:DIR (PNG, JPEG).",
 )
-@click.option("--out", "run", required=True, type=_FOLDER, help="Run folder to write.")
+@click.option("--out", "run", required=True, type=FOLDER, help="Run folder to write.")
 @_setting("model", "Architecture.", type=click.Choice(MODELS))
 @_setting("latent_dim", "Latent dimensions.")
 @_setting("hidden", "Width of the hidden layer next to the latents.")
@@ -78,7 +64,8 @@ def train(spec: str, run: Path, resume: bool, as_json: bool, **settings: Any) ->
     The loss is reconstruction + beta * KL in nats per row, both summed and not averaged over the
     row's elements and the latent dimensions. What is printed is the loss at beta = 1, the -ELBO.
     """
-    from vaeserve_export import data, progress, train as training
+    from vaeserve_export.data import dataset as data
+    from vaeserve_export.training import progress, train as training
 
     if resume:
         settings = _resumed(run, settings)
@@ -111,7 +98,7 @@ def train(spec: str, run: Path, resume: bool, as_json: bool, **settings: Any) ->
 
 def _resumed(run: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """The run's own settings, but for what was typed now."""
-    from vaeserve_export.run import read_config
+    from vaeserve_export.training.run import read_config
 
     context = click.get_current_context()
     typed = {
@@ -122,53 +109,9 @@ def _resumed(run: Path, settings: dict[str, Any]) -> dict[str, Any]:
     return dataclasses.asdict(read_config(run).settings) | typed
 
 
-@click.command(cls=Command)
-@click.argument("run", type=_FOLDER)
-@click.option("--repository", required=True, type=_FOLDER, help="Folder of models to add to.")
-@click.option("--name", required=True, help="Name of the model: a-z, 0-9, dot, dash, underscore.")
-@click.option("--version", type=int, help="Version; one above the highest there is by default.")
-def export(run: Path, repository: Path, name: str, version: int | None) -> None:
-    """Export the run RUN as a verified bundle: REPOSITORY/NAME/VERSION."""
-    from vaeserve_export.bundle import export_run
-
-    click.echo(export_run(run, repository, name, version))
-
-
-@click.command(cls=Command)
-@click.argument("bundle", type=_FOLDER)
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def verify(bundle: Path, as_json: bool) -> None:
-    """Check the bundle in the version folder BUNDLE and record the measured parity in it."""
-    from google.protobuf import json_format
-
-    from vaeserve_export.verify import verify as verify_bundle
-
-    result = verify_bundle(bundle)
-    if as_json:
-        click.echo(json_format.MessageToJson(result.info, preserving_proto_field_name=True))
-    else:
-        click.echo(_verified(result))
-
-
 def _trained(run: Path, best: "Summary") -> str:
     return (
         f"{run}: best of {best.epochs_run} epochs is {best.epochs}: "
         f"-ELBO {best.negative_elbo_nats:.2f} = reconstruction {best.reconstruction_nats:.2f} "
         f"+ KL {best.kl_nats:.2f} nats a row, {best.active_units} active units"
     )
-
-
-def _verified(result: "Verification") -> str:
-    info, numerics = result.info, result.info.numerics
-    rows = [
-        ("model", f"{info.name} version {info.version}"),
-        ("files", f"{len(info.files)} as listed"),
-        ("graphs", "valid, deterministic, standard operators"),
-        ("golden rows", f"{numerics.rows} on {numerics.provider} {numerics.onnxruntime_version}"),
-        ("parity mu", f"{numerics.parity_mu:.2g}"),
-        ("parity log_var", f"{numerics.parity_log_var:.2g}"),
-        ("parity x_hat", f"{numerics.parity_x_hat:.2g}"),
-        ("batch difference", f"{numerics.batch_difference:.2g}"),
-        ("manifest", "figures recorded" if result.recorded else "read-only: figures not recorded"),
-    ]
-    return "\n".join(f"{name:18}{value}" for name, value in rows)

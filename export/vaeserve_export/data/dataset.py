@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vaeserve_export import data_files
+from vaeserve_export.data import files as data_files
 from vaeserve_export.errors import DataError
 
 VALIDATION_FRACTION = 0.1

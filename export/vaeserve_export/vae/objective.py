@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from vaeserve_export.model import Vae, VaeConfig, reparameterise
+from vaeserve_export.vae.model import Vae, VaeConfig, reparameterise
 
 EVALUATION_BATCH = 512
 EVALUATION_ELEMENTS = 1 << 22  # of a batch, where rows are so large that fewer must do

@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vaeserve_export.errors import RunError
-from vaeserve_export.model import Vae
-from vaeserve_export.run import write_atomic
+from vaeserve_export.training.run import write_atomic
+from vaeserve_export.vae.model import Vae
 
 PURPOSES = ("shuffle", "binarise", "eps")
 """Each has a generator of its own, so that drawing more for one does not shift the others."""

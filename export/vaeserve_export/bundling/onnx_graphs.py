@@ -9,9 +9,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from vaeserve_export.bundling.graph_checks import all_graphs, check_graph
 from vaeserve_export.errors import ExportError
-from vaeserve_export.graph_checks import all_graphs, check_graph
-from vaeserve_export.model import Vae
+from vaeserve_export.vae.model import Vae
 
 OPSET = 20  # read by ONNX Runtime 1.17 and later
 BATCH_AXIS = "batch"

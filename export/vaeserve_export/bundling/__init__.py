@@ -1,0 +1,1 @@
+"""Bundles: two ONNX graphs, what belongs to them, and their proof."""

@@ -1,0 +1,1 @@
+"""What is fitted in latent space after training, and travels in the bundle."""

@@ -1,0 +1,1 @@
+"""A trained model as it is asked for rows: a run by PyTorch, a bundle by ONNX Runtime."""

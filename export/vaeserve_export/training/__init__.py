@@ -1,0 +1,1 @@
+"""Training: a run folder, a loop, its checkpoints."""
