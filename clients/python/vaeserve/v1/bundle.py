@@ -6,6 +6,11 @@
                                    golden.npz       x, mu, log_var, z, x_hat by PyTorch
                                    calibration.npz  percentiles of the validation scores,
                                                     aggregated posterior
+                                   prior.npz        optional: a Gaussian mixture of posterior draws:
+                                                    weights [k], means [k, d], cholesky [k, d, d],
+                                                    float64, d latent elements in row-major order
+                                   attributes.npz   optional: directions [attributes, d] float32, in
+                                                    the order of the manifest's attributes
 
 Every file but the manifest is listed in it with its sha256. Nothing is pickled.
 """
@@ -24,6 +29,8 @@ ENCODER = "encoder.onnx"
 DECODER = "decoder.onnx"
 GOLDEN = "golden.npz"
 CALIBRATION = "calibration.npz"
+PRIOR = "prior.npz"
+ATTRIBUTES = "attributes.npz"
 FORMAT_VERSION = 1
 
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vaeserve/v1/model.proto\x12\x0bvaeserve.v1\".\n\rPreprocessing\x12\r\n\x05scale\x18\x01 \x01(\x01\x12\x0e\n\x06offset\x18\x02 \x01(\x01\"?\n\x05Graph\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x12\n\ninput_name\x18\x02 \x01(\t\x12\x14\n\x0coutput_names\x18\x03 \x03(\t\">\n\nFileDigest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\xd1\x01\n\x0fTrainingMetrics\x12\x0e\n\x06\x65pochs\x18\x01 \x01(\r\x12\x12\n\ntrain_rows\x18\x02 \x01(\x03\x12\x17\n\x0fvalidation_rows\x18\x03 \x01(\x03\x12\x1b\n\x13reconstruction_nats\x18\x04 \x01(\x01\x12\x0f\n\x07kl_nats\x18\x05 \x01(\x01\x12\x1a\n\x12negative_elbo_nats\x18\x06 \x01(\x01\x12\x0c\n\x04\x62\x65ta\x18\x07 \x01(\x01\x12\x13\n\x0b\x64\x61ta_sha256\x18\x08 \x01(\t\x12\x14\n\x0c\x61\x63tive_units\x18\t \x01(\r\"\xa2\x01\n\x08Numerics\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x11\n\tparity_mu\x18\x03 \x01(\x01\x12\x16\n\x0eparity_log_var\x18\x04 \x01(\x01\x12\x14\n\x0cparity_x_hat\x18\x05 \x01(\x01\x12\x18\n\x10\x62\x61tch_difference\x18\x06 \x01(\x01\x12\x1b\n\x13onnxruntime_version\x18\x07 \x01(\t\"H\n\x06Limits\x12\x10\n\x08max_rows\x18\x01 \x01(\x03\x12\x19\n\x11max_message_bytes\x18\x02 \x01(\x03\x12\x11\n\tmax_draws\x18\x03 \x01(\x03\"\xe7\x04\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x16\n\x0e\x66ormat_version\x18\x03 \x01(\r\x12\x13\n\x0binput_shape\x18\x04 \x03(\x03\x12\x14\n\x0clatent_shape\x18\x05 \x03(\x03\x12\x17\n\x0flatent_space_id\x18\x06 \x01(\t\x12+\n\nlikelihood\x18\x07 \x01(\x0e\x32\x17.vaeserve.v1.Likelihood\x12\x19\n\x11gaussian_variance\x18\x08 \x01(\x01\x12\x31\n\rpreprocessing\x18\t \x01(\x0b\x32\x1a.vaeserve.v1.Preprocessing\x12#\n\x07\x65ncoder\x18\n \x01(\x0b\x32\x12.vaeserve.v1.Graph\x12#\n\x07\x64\x65\x63oder\x18\x0b \x01(\x0b\x32\x12.vaeserve.v1.Graph\x12&\n\x05\x66iles\x18\x0c \x03(\x0b\x32\x17.vaeserve.v1.FileDigest\x12.\n\x08training\x18\r \x01(\x0b\x32\x1c.vaeserve.v1.TrainingMetrics\x12\'\n\x08numerics\x18\x0e \x01(\x0b\x32\x15.vaeserve.v1.Numerics\x12?\n\rtool_versions\x18\x0f \x03(\x0b\x32(.vaeserve.v1.ModelInfo.ToolVersionsEntry\x12#\n\x06limits\x18\x10 \x01(\x0b\x32\x13.vaeserve.v1.Limits\x1a\x33\n\x11ToolVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*[\n\nLikelihood\x12\x1a\n\x16LIKELIHOOD_UNSPECIFIED\x10\x00\x12\x18\n\x14LIKELIHOOD_BERNOULLI\x10\x01\x12\x17\n\x13LIKELIHOOD_GAUSSIAN\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17vaeserve/v1/model.proto\x12\x0bvaeserve.v1\".\n\rPreprocessing\x12\r\n\x05scale\x18\x01 \x01(\x01\x12\x0e\n\x06offset\x18\x02 \x01(\x01\"3\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04mean\x18\x02 \x01(\x01\x12\r\n\x05scale\x18\x03 \x01(\x01\"]\n\x0b\x46ittedPrior\x12\x12\n\ncomponents\x18\x01 \x01(\r\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x15\n\rheld_out_nats\x18\x03 \x01(\x01\x12\x15\n\rstandard_nats\x18\x04 \x01(\x01\"j\n\tAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0b\n\x03\x61uc\x18\x03 \x01(\x01\x12\x11\n\tpositives\x18\x04 \x01(\x03\x12\x11\n\tnegatives\x18\x05 \x01(\x03\x12\x0c\n\x04note\x18\x06 \x01(\t\"M\n\x10LatentStatistics\x12\x0f\n\x07mu_mean\x18\x01 \x03(\x01\x12\x13\n\x0bmu_variance\x18\x02 \x03(\x01\x12\x13\n\x0bsigma2_mean\x18\x03 \x03(\x01\"?\n\x05Graph\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x12\n\ninput_name\x18\x02 \x01(\t\x12\x14\n\x0coutput_names\x18\x03 \x03(\t\">\n\nFileDigest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\"\xd1\x01\n\x0fTrainingMetrics\x12\x0e\n\x06\x65pochs\x18\x01 \x01(\r\x12\x12\n\ntrain_rows\x18\x02 \x01(\x03\x12\x17\n\x0fvalidation_rows\x18\x03 \x01(\x03\x12\x1b\n\x13reconstruction_nats\x18\x04 \x01(\x01\x12\x0f\n\x07kl_nats\x18\x05 \x01(\x01\x12\x1a\n\x12negative_elbo_nats\x18\x06 \x01(\x01\x12\x0c\n\x04\x62\x65ta\x18\x07 \x01(\x01\x12\x13\n\x0b\x64\x61ta_sha256\x18\x08 \x01(\t\x12\x14\n\x0c\x61\x63tive_units\x18\t \x01(\r\"\xa2\x01\n\x08Numerics\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\x11\n\tparity_mu\x18\x03 \x01(\x01\x12\x16\n\x0eparity_log_var\x18\x04 \x01(\x01\x12\x14\n\x0cparity_x_hat\x18\x05 \x01(\x01\x12\x18\n\x10\x62\x61tch_difference\x18\x06 \x01(\x01\x12\x1b\n\x13onnxruntime_version\x18\x07 \x01(\t\"H\n\x06Limits\x12\x10\n\x08max_rows\x18\x01 \x01(\x03\x12\x19\n\x11max_message_bytes\x18\x02 \x01(\x03\x12\x11\n\tmax_draws\x18\x03 \x01(\x03\"\xe4\x06\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x16\n\x0e\x66ormat_version\x18\x03 \x01(\r\x12\x13\n\x0binput_shape\x18\x04 \x03(\x03\x12\x14\n\x0clatent_shape\x18\x05 \x03(\x03\x12\x17\n\x0flatent_space_id\x18\x06 \x01(\t\x12+\n\nlikelihood\x18\x07 \x01(\x0e\x32\x17.vaeserve.v1.Likelihood\x12\x19\n\x11gaussian_variance\x18\x08 \x01(\x01\x12\x31\n\rpreprocessing\x18\t \x01(\x0b\x32\x1a.vaeserve.v1.Preprocessing\x12#\n\x07\x65ncoder\x18\n \x01(\x0b\x32\x12.vaeserve.v1.Graph\x12#\n\x07\x64\x65\x63oder\x18\x0b \x01(\x0b\x32\x12.vaeserve.v1.Graph\x12&\n\x05\x66iles\x18\x0c \x03(\x0b\x32\x17.vaeserve.v1.FileDigest\x12.\n\x08training\x18\r \x01(\x0b\x32\x1c.vaeserve.v1.TrainingMetrics\x12\'\n\x08numerics\x18\x0e \x01(\x0b\x32\x15.vaeserve.v1.Numerics\x12?\n\rtool_versions\x18\x0f \x03(\x0b\x32(.vaeserve.v1.ModelInfo.ToolVersionsEntry\x12#\n\x06limits\x18\x10 \x01(\x0b\x32\x13.vaeserve.v1.Limits\x12$\n\x07\x63olumns\x18\x11 \x03(\x0b\x32\x13.vaeserve.v1.Column\x12\'\n\x05prior\x18\x12 \x01(\x0b\x32\x18.vaeserve.v1.FittedPrior\x12*\n\nattributes\x18\x13 \x03(\x0b\x32\x16.vaeserve.v1.Attribute\x12)\n\tprecision\x18\x14 \x01(\x0e\x32\x16.vaeserve.v1.Precision\x12\x1b\n\x13precision_cost_nats\x18\x15 \x01(\x01\x12\x38\n\x11latent_statistics\x18\x16 \x01(\x0b\x32\x1d.vaeserve.v1.LatentStatistics\x1a\x33\n\x11ToolVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x80\x01\n\nLikelihood\x12\x1a\n\x16LIKELIHOOD_UNSPECIFIED\x10\x00\x12\x18\n\x14LIKELIHOOD_BERNOULLI\x10\x01\x12\x17\n\x13LIKELIHOOD_GAUSSIAN\x10\x02\x12#\n\x1fLIKELIHOOD_CONTINUOUS_BERNOULLI\x10\x03*h\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x15\n\x11PRECISION_FLOAT16\x10\x02\x12\x12\n\x0ePRECISION_INT8\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,22 +33,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODELINFO_TOOLVERSIONSENTRY']._loaded_options = None
   _globals['_MODELINFO_TOOLVERSIONSENTRY']._serialized_options = b'8\001'
-  _globals['_LIKELIHOOD']._serialized_start=1286
-  _globals['_LIKELIHOOD']._serialized_end=1377
+  _globals['_LIKELIHOOD']._serialized_start=1875
+  _globals['_LIKELIHOOD']._serialized_end=2003
+  _globals['_PRECISION']._serialized_start=2005
+  _globals['_PRECISION']._serialized_end=2109
   _globals['_PREPROCESSING']._serialized_start=40
   _globals['_PREPROCESSING']._serialized_end=86
-  _globals['_GRAPH']._serialized_start=88
-  _globals['_GRAPH']._serialized_end=151
-  _globals['_FILEDIGEST']._serialized_start=153
-  _globals['_FILEDIGEST']._serialized_end=215
-  _globals['_TRAININGMETRICS']._serialized_start=218
-  _globals['_TRAININGMETRICS']._serialized_end=427
-  _globals['_NUMERICS']._serialized_start=430
-  _globals['_NUMERICS']._serialized_end=592
-  _globals['_LIMITS']._serialized_start=594
-  _globals['_LIMITS']._serialized_end=666
-  _globals['_MODELINFO']._serialized_start=669
-  _globals['_MODELINFO']._serialized_end=1284
-  _globals['_MODELINFO_TOOLVERSIONSENTRY']._serialized_start=1233
-  _globals['_MODELINFO_TOOLVERSIONSENTRY']._serialized_end=1284
+  _globals['_COLUMN']._serialized_start=88
+  _globals['_COLUMN']._serialized_end=139
+  _globals['_FITTEDPRIOR']._serialized_start=141
+  _globals['_FITTEDPRIOR']._serialized_end=234
+  _globals['_ATTRIBUTE']._serialized_start=236
+  _globals['_ATTRIBUTE']._serialized_end=342
+  _globals['_LATENTSTATISTICS']._serialized_start=344
+  _globals['_LATENTSTATISTICS']._serialized_end=421
+  _globals['_GRAPH']._serialized_start=423
+  _globals['_GRAPH']._serialized_end=486
+  _globals['_FILEDIGEST']._serialized_start=488
+  _globals['_FILEDIGEST']._serialized_end=550
+  _globals['_TRAININGMETRICS']._serialized_start=553
+  _globals['_TRAININGMETRICS']._serialized_end=762
+  _globals['_NUMERICS']._serialized_start=765
+  _globals['_NUMERICS']._serialized_end=927
+  _globals['_LIMITS']._serialized_start=929
+  _globals['_LIMITS']._serialized_end=1001
+  _globals['_MODELINFO']._serialized_start=1004
+  _globals['_MODELINFO']._serialized_end=1872
+  _globals['_MODELINFO_TOOLVERSIONSENTRY']._serialized_start=1821
+  _globals['_MODELINFO_TOOLVERSIONSENTRY']._serialized_end=1872
 # @@protoc_insertion_point(module_scope)

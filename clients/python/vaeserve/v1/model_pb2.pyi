@@ -31,6 +31,10 @@ class _LikelihoodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Likelihood
     """Independent Bernoulli per element; the decoder returns probabilities in [0, 1]."""
     LIKELIHOOD_GAUSSIAN: _Likelihood.ValueType  # 2
     """Independent Gaussian per element with the variance `gaussian_variance`; the decoder returns means."""
+    LIKELIHOOD_CONTINUOUS_BERNOULLI: _Likelihood.ValueType  # 3
+    """Independent continuous Bernoulli per element (Loaiza-Ganem and Cunningham 2019), for grey levels in [0, 1]; the
+    decoder returns its parameter lambda in [0, 1], which is near the mean but not the mean itself.
+    """
 
 class Likelihood(_Likelihood, metaclass=_LikelihoodEnumTypeWrapper):
     """The likelihood p(x|z) the decoder was trained under."""
@@ -41,7 +45,39 @@ LIKELIHOOD_BERNOULLI: Likelihood.ValueType  # 1
 """Independent Bernoulli per element; the decoder returns probabilities in [0, 1]."""
 LIKELIHOOD_GAUSSIAN: Likelihood.ValueType  # 2
 """Independent Gaussian per element with the variance `gaussian_variance`; the decoder returns means."""
+LIKELIHOOD_CONTINUOUS_BERNOULLI: Likelihood.ValueType  # 3
+"""Independent continuous Bernoulli per element (Loaiza-Ganem and Cunningham 2019), for grey levels in [0, 1]; the
+decoder returns its parameter lambda in [0, 1], which is near the mean but not the mean itself.
+"""
 Global___Likelihood: _TypeAlias = Likelihood  # noqa: Y015
+
+class _Precision:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PrecisionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Precision.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRECISION_UNSPECIFIED: _Precision.ValueType  # 0
+    """The same as float32."""
+    PRECISION_FLOAT32: _Precision.ValueType  # 1
+    """Weights and arithmetic in float32."""
+    PRECISION_FLOAT16: _Precision.ValueType  # 2
+    """Weights and arithmetic in float16."""
+    PRECISION_INT8: _Precision.ValueType  # 3
+    """Weights and activations in int8 with scales fixed at export (static quantisation)."""
+
+class Precision(_Precision, metaclass=_PrecisionEnumTypeWrapper):
+    """Arithmetic of the two graphs. Their inputs and outputs are float32 whatever it is."""
+
+PRECISION_UNSPECIFIED: Precision.ValueType  # 0
+"""The same as float32."""
+PRECISION_FLOAT32: Precision.ValueType  # 1
+"""Weights and arithmetic in float32."""
+PRECISION_FLOAT16: Precision.ValueType  # 2
+"""Weights and arithmetic in float16."""
+PRECISION_INT8: Precision.ValueType  # 3
+"""Weights and activations in int8 with scales fixed at export (static quantisation)."""
+Global___Precision: _TypeAlias = Precision  # noqa: Y015
 
 @_typing.final
 class Preprocessing(_message.Message):
@@ -68,6 +104,150 @@ class Preprocessing(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Preprocessing: _TypeAlias = Preprocessing  # noqa: Y015
+
+@_typing.final
+class Column(_message.Message):
+    """A column of a table: model value = (value - mean) / scale."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MEAN_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Heading."""
+    mean: _builtins.float
+    """Mean over the training rows, in the column's unit."""
+    scale: _builtins.float
+    """Standard deviation over the training rows, in the column's unit; 1 where the column never varies."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        mean: _builtins.float = ...,
+        scale: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mean", b"mean", "name", b"name", "scale", b"scale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Column: _TypeAlias = Column  # noqa: Y015
+
+@_typing.final
+class FittedPrior(_message.Message):
+    """Density fitted to the aggregated posterior after training: a Gaussian mixture, in prior.npz. Draws from it stay
+    where the decoder has been trained, those of N(0, I) need not (Ghosh et al. 2020, ex-post density estimation).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPONENTS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    HELD_OUT_NATS_FIELD_NUMBER: _builtins.int
+    STANDARD_NATS_FIELD_NUMBER: _builtins.int
+    components: _builtins.int
+    """Components of the mixture, each with a full covariance."""
+    rows: _builtins.int
+    """Rows it was fitted to, one posterior draw each."""
+    held_out_nats: _builtins.float
+    """Mean -log density of held-out posterior draws under the mixture, nats per row."""
+    standard_nats: _builtins.float
+    """The same under N(0, I), nats per row."""
+    def __init__(
+        self,
+        *,
+        components: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        held_out_nats: _builtins.float = ...,
+        standard_nats: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["components", b"components", "held_out_nats", b"held_out_nats", "rows", b"rows", "standard_nats", b"standard_nats"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FittedPrior: _TypeAlias = FittedPrior  # noqa: Y015
+
+@_typing.final
+class Attribute(_message.Message):
+    """A named direction in latent space, in attributes.npz: z + amount * direction gives or takes an attribute."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    AUC_FIELD_NUMBER: _builtins.int
+    POSITIVES_FIELD_NUMBER: _builtins.int
+    NEGATIVES_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, as Edit knows it."""
+    method: _builtins.str
+    """How it was fitted: "mean-difference", "balanced" or "logistic"."""
+    auc: _builtins.float
+    """Area under the ROC curve of held-out rows ordered by their projection on the direction; 0.5 is chance."""
+    positives: _builtins.int
+    """Rows with the attribute, of those it was fitted to."""
+    negatives: _builtins.int
+    """Rows without it."""
+    note: _builtins.str
+    """What was balanced against or projected out, and what else a user should know."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        method: _builtins.str = ...,
+        auc: _builtins.float = ...,
+        positives: _builtins.int = ...,
+        negatives: _builtins.int = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auc", b"auc", "method", b"method", "name", b"name", "negatives", b"negatives", "note", b"note", "positives", b"positives"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Attribute: _TypeAlias = Attribute  # noqa: Y015
+
+@_typing.final
+class LatentStatistics(_message.Message):
+    """The aggregated posterior of the validation rows, dimension by dimension in row-major order of latent_shape."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MU_MEAN_FIELD_NUMBER: _builtins.int
+    MU_VARIANCE_FIELD_NUMBER: _builtins.int
+    SIGMA2_MEAN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mu_mean(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Mean over rows of mu."""
+
+    @_builtins.property
+    def mu_variance(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Variance over rows of mu; a dimension is active above 0.01."""
+
+    @_builtins.property
+    def sigma2_mean(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Mean over rows of sigma^2. mu_variance + sigma2_mean is the aggregated posterior's variance: 1 if it is the prior's."""
+
+    def __init__(
+        self,
+        *,
+        mu_mean: _abc.Iterable[_builtins.float] | None = ...,
+        mu_variance: _abc.Iterable[_builtins.float] | None = ...,
+        sigma2_mean: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mu_mean", b"mu_mean", "mu_variance", b"mu_variance", "sigma2_mean", b"sigma2_mean"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LatentStatistics: _TypeAlias = LatentStatistics  # noqa: Y015
 
 @_typing.final
 class Graph(_message.Message):
@@ -245,7 +425,7 @@ class Limits(_message.Message):
     max_message_bytes: _builtins.int
     """Largest message in bytes, in both directions."""
     max_draws: _builtins.int
-    """Most draws of one Encode: rows times draws per row."""
+    """Most draws of one Encode or Score: rows times draws per row."""
     def __init__(
         self,
         *,
@@ -303,6 +483,12 @@ class ModelInfo(_message.Message):
     NUMERICS_FIELD_NUMBER: _builtins.int
     TOOL_VERSIONS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    PRIOR_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    PRECISION_FIELD_NUMBER: _builtins.int
+    PRECISION_COST_NATS_FIELD_NUMBER: _builtins.int
+    LATENT_STATISTICS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the model: the name of its folder in the repository."""
     version: _builtins.int
@@ -315,6 +501,10 @@ class ModelInfo(_message.Message):
     """Likelihood the decoder was trained under."""
     gaussian_variance: _builtins.float
     """Variance of the Gaussian likelihood in squared model units; 0 with another likelihood."""
+    precision: Global___Precision.ValueType
+    """Arithmetic of the graphs."""
+    precision_cost_nats: _builtins.float
+    """What that precision costs: -ELBO minus that of float32 on validation rows, nats per row; 0 for float32."""
     @_builtins.property
     def input_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Shape of one input row without the batch axis: [channels, height, width], [height, width] or [features]."""
@@ -355,6 +545,24 @@ class ModelInfo(_message.Message):
     def limits(self) -> Global___Limits:
         """What the server accepts; set by the server only."""
 
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___Column]:
+        """Columns of the table the model was trained on, in the order of a row; absent unless rows come from a table. Rows on
+        the wire are model values: standardised by these figures.
+        """
+
+    @_builtins.property
+    def prior(self) -> Global___FittedPrior:
+        """The fitted prior, for Sample; absent where none was fitted."""
+
+    @_builtins.property
+    def attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attribute]:
+        """Directions for Edit, ordered by name; the vectors themselves are in attributes.npz, in this order."""
+
+    @_builtins.property
+    def latent_statistics(self) -> Global___LatentStatistics:
+        """From calibration.npz; set by the server only."""
+
     def __init__(
         self,
         *,
@@ -374,10 +582,16 @@ class ModelInfo(_message.Message):
         numerics: Global___Numerics | None = ...,
         tool_versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         limits: Global___Limits | None = ...,
+        columns: _abc.Iterable[Global___Column] | None = ...,
+        prior: Global___FittedPrior | None = ...,
+        attributes: _abc.Iterable[Global___Attribute] | None = ...,
+        precision: Global___Precision.ValueType = ...,
+        precision_cost_nats: _builtins.float = ...,
+        latent_statistics: Global___LatentStatistics | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "encoder", b"encoder", "limits", b"limits", "numerics", b"numerics", "preprocessing", b"preprocessing", "training", b"training"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "encoder", b"encoder", "latent_statistics", b"latent_statistics", "limits", b"limits", "numerics", b"numerics", "preprocessing", b"preprocessing", "prior", b"prior", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "encoder", b"encoder", "files", b"files", "format_version", b"format_version", "gaussian_variance", b"gaussian_variance", "input_shape", b"input_shape", "latent_shape", b"latent_shape", "latent_space_id", b"latent_space_id", "likelihood", b"likelihood", "limits", b"limits", "name", b"name", "numerics", b"numerics", "preprocessing", b"preprocessing", "tool_versions", b"tool_versions", "training", b"training", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "columns", b"columns", "decoder", b"decoder", "encoder", b"encoder", "files", b"files", "format_version", b"format_version", "gaussian_variance", b"gaussian_variance", "input_shape", b"input_shape", "latent_shape", b"latent_shape", "latent_space_id", b"latent_space_id", "latent_statistics", b"latent_statistics", "likelihood", b"likelihood", "limits", b"limits", "name", b"name", "numerics", b"numerics", "precision", b"precision", "precision_cost_nats", b"precision_cost_nats", "preprocessing", b"preprocessing", "prior", b"prior", "tool_versions", b"tool_versions", "training", b"training", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

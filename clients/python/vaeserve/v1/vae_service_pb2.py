@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from vaeserve.v1 import tensor_pb2 as vaeserve_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvaeserve/v1/vae_service.proto\x12\x0bvaeserve.v1\x1a\x18vaeserve/v1/tensor.proto\"\xbd\x01\n\rEncodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\"\n\x05input\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12*\n\x07outputs\x18\x04 \x03(\x0e\x32\x19.vaeserve.v1.EncodeOutput\x12\r\n\x05\x64raws\x18\x05 \x01(\r\x12\x11\n\x04seed\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12\x11\n\tfirst_row\x18\x07 \x01(\x04\x42\x07\n\x05_seed\"\xc1\x01\n\x0e\x45ncodeResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x17\n\x0flatent_space_id\x18\x02 \x01(\t\x12\x1f\n\x02mu\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12$\n\x07log_var\x18\x04 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\"\n\x05\x64raws\x18\x05 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\x11\n\x04seed\x18\x06 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed\"\xed\x01\n\rSampleRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\t\n\x01n\x18\x03 \x01(\r\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\tfirst_row\x18\x06 \x01(\x04\x12,\n\x07outputs\x18\x07 \x03(\x0e\x32\x1b.vaeserve.v1.GenerateOutput\x12*\n\x0bx_hat_dtype\x18\x08 \x01(\x0e\x32\x15.vaeserve.v1.DataTypeB\x07\n\x05_seedB\x0e\n\x0c_temperature\"\x92\x01\n\x0eSampleResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x17\n\x0flatent_space_id\x18\x02 \x01(\t\x12\"\n\x05x_hat\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12$\n\x07latents\x18\x04 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\x0c\n\x04seed\x18\x05 \x01(\x04\"\x9a\x01\n\rDecodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12$\n\x07latents\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\x17\n\x0flatent_space_id\x18\x04 \x01(\t\x12*\n\x0bx_hat_dtype\x18\x05 \x01(\x0e\x32\x15.vaeserve.v1.DataType\"E\n\x0e\x44\x65\x63odeResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\"\n\x05x_hat\x18\x02 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\"\xc1\x01\n\x12ReconstructRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\"\n\x05input\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\x0c\n\x04\x64raw\x18\x04 \x01(\x08\x12\x11\n\x04seed\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x11\n\tfirst_row\x18\x06 \x01(\x04\x12*\n\x0bx_hat_dtype\x18\x07 \x01(\x0e\x32\x15.vaeserve.v1.DataTypeB\x07\n\x05_seed\"f\n\x13ReconstructResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\"\n\x05x_hat\x18\x02 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\x11\n\x04seed\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed\"\xda\x02\n\x12InterpolateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\x05space\x18\x03 \x01(\x0e\x32\x1f.vaeserve.v1.InterpolationSpace\x12\"\n\x05start\x18\x04 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12 \n\x03\x65nd\x18\x05 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\x17\n\x0flatent_space_id\x18\x06 \x01(\t\x12\r\n\x05steps\x18\x07 \x01(\r\x12,\n\x04path\x18\x08 \x01(\x0e\x32\x1e.vaeserve.v1.InterpolationPath\x12,\n\x07outputs\x18\t \x03(\x0e\x32\x1b.vaeserve.v1.GenerateOutput\x12*\n\x0bx_hat_dtype\x18\n \x01(\x0e\x32\x15.vaeserve.v1.DataType\"\x89\x01\n\x13InterpolateResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x17\n\x0flatent_space_id\x18\x02 \x01(\t\x12\"\n\x05x_hat\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12$\n\x07latents\x18\x04 \x01(\x0b\x32\x13.vaeserve.v1.Tensor*w\n\x0c\x45ncodeOutput\x12\x1d\n\x19\x45NCODE_OUTPUT_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NCODE_OUTPUT_MU\x10\x01\x12\x19\n\x15\x45NCODE_OUTPUT_LOG_VAR\x10\x02\x12\x17\n\x13\x45NCODE_OUTPUT_DRAWS\x10\x03*i\n\x0eGenerateOutput\x12\x1f\n\x1bGENERATE_OUTPUT_UNSPECIFIED\x10\x00\x12\x19\n\x15GENERATE_OUTPUT_X_HAT\x10\x01\x12\x1b\n\x17GENERATE_OUTPUT_LATENTS\x10\x02*x\n\x12InterpolationSpace\x12#\n\x1fINTERPOLATION_SPACE_UNSPECIFIED\x10\x00\x12\x1d\n\x19INTERPOLATION_SPACE_INPUT\x10\x01\x12\x1e\n\x1aINTERPOLATION_SPACE_LATENT\x10\x02*r\n\x11InterpolationPath\x12\"\n\x1eINTERPOLATION_PATH_UNSPECIFIED\x10\x00\x12\x1b\n\x17INTERPOLATION_PATH_LERP\x10\x01\x12\x1c\n\x18INTERPOLATION_PATH_SLERP\x10\x02\x32\xf7\x04\n\nVaeService\x12\x46\n\x06\x45ncode\x12\x1a.vaeserve.v1.EncodeRequest\x1a\x1b.vaeserve.v1.EncodeResponse\"\x03\x90\x02\x01\x12\x46\n\x06Sample\x12\x1a.vaeserve.v1.SampleRequest\x1a\x1b.vaeserve.v1.SampleResponse\"\x03\x90\x02\x01\x12\x46\n\x06\x44\x65\x63ode\x12\x1a.vaeserve.v1.DecodeRequest\x1a\x1b.vaeserve.v1.DecodeResponse\"\x03\x90\x02\x01\x12U\n\x0bReconstruct\x12\x1f.vaeserve.v1.ReconstructRequest\x1a .vaeserve.v1.ReconstructResponse\"\x03\x90\x02\x01\x12U\n\x0bInterpolate\x12\x1f.vaeserve.v1.InterpolateRequest\x1a .vaeserve.v1.InterpolateResponse\"\x03\x90\x02\x01\x12K\n\x0c\x45ncodeStream\x12\x1a.vaeserve.v1.EncodeRequest\x1a\x1b.vaeserve.v1.EncodeResponse(\x01\x30\x01\x12K\n\x0c\x44\x65\x63odeStream\x12\x1a.vaeserve.v1.DecodeRequest\x1a\x1b.vaeserve.v1.DecodeResponse(\x01\x30\x01\x12I\n\x0cSampleStream\x12\x1a.vaeserve.v1.SampleRequest\x1a\x1b.vaeserve.v1.SampleResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dvaeserve/v1/vae_service.proto\x12\x0bvaeserve.v1\x1a\x18vaeserve/v1/tensor.proto\"\xbd\x01\n\rEncodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\"\n\x05input\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12*\n\x07outputs\x18\x04 \x03(\x0e\x32\x19.vaeserve.v1.EncodeOutput\x12\r\n\x05\x64raws\x18\x05 \x01(\r\x12\x11\n\x04seed\x18\x06 \x01(\x04H\x00\x88\x01\x01\x12\x11\n\tfirst_row\x18\x07 \x01(\x04\x42\x07\n\x05_seed\"\xc1\x01\n\x0e\x45ncodeResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x17\n\x0flatent_space_id\x18\x02 \x01(\t\x12\x1f\n\x02mu\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12$\n\x07log_var\x18\x04 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\"\n\x05\x64raws\x18\x05 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\x11\n\x04seed\x18\x06 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed\"\x90\x02\n\rSampleRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\t\n\x01n\x18\x03 \x01(\r\x12\x11\n\x04seed\x18\x04 \x01(\x04H\x00\x88\x01\x01\x12\x18\n\x0btemperature\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\tfirst_row\x18\x06 \x01(\x04\x12,\n\x07outputs\x18\x07 \x03(\x0e\x32\x1b.vaeserve.v1.GenerateOutput\x12*\n\x0bx_hat_dtype\x18\x08 \x01(\x0e\x32\x15.vaeserve.v1.DataType\x12!\n\x05prior\x18\t \x01(\x0e\x32\x12.vaeserve.v1.PriorB\x07\n\x05_seedB\x0e\n\x0c_temperature\"\x92\x01\n\x0eSampleResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x17\n\x0flatent_space_id\x18\x02 \x01(\t\x12\"\n\x05x_hat\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12$\n\x07latents\x18\x04 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\x0c\n\x04seed\x18\x05 \x01(\x04\"\x9a\x01\n\rDecodeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12$\n\x07latents\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\x17\n\x0flatent_space_id\x18\x04 \x01(\t\x12*\n\x0bx_hat_dtype\x18\x05 \x01(\x0e\x32\x15.vaeserve.v1.DataType\"E\n\x0e\x44\x65\x63odeResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\"\n\x05x_hat\x18\x02 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\"\xc1\x01\n\x12ReconstructRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\"\n\x05input\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\x0c\n\x04\x64raw\x18\x04 \x01(\x08\x12\x11\n\x04seed\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x11\n\tfirst_row\x18\x06 \x01(\x04\x12*\n\x0bx_hat_dtype\x18\x07 \x01(\x0e\x32\x15.vaeserve.v1.DataTypeB\x07\n\x05_seed\"f\n\x13ReconstructResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\"\n\x05x_hat\x18\x02 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\x11\n\x04seed\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed\"\xda\x02\n\x12InterpolateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12.\n\x05space\x18\x03 \x01(\x0e\x32\x1f.vaeserve.v1.InterpolationSpace\x12\"\n\x05start\x18\x04 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12 \n\x03\x65nd\x18\x05 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\x17\n\x0flatent_space_id\x18\x06 \x01(\t\x12\r\n\x05steps\x18\x07 \x01(\r\x12,\n\x04path\x18\x08 \x01(\x0e\x32\x1e.vaeserve.v1.InterpolationPath\x12,\n\x07outputs\x18\t \x03(\x0e\x32\x1b.vaeserve.v1.GenerateOutput\x12*\n\x0bx_hat_dtype\x18\n \x01(\x0e\x32\x15.vaeserve.v1.DataType\"\x89\x01\n\x13InterpolateResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x17\n\x0flatent_space_id\x18\x02 \x01(\t\x12\"\n\x05x_hat\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12$\n\x07latents\x18\x04 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\"\xf0\x02\n\x0b\x45\x64itRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12$\n\x05input\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.TensorH\x00\x12&\n\x07latents\x18\x04 \x01(\x0b\x32\x13.vaeserve.v1.TensorH\x00\x12\x17\n\x0flatent_space_id\x18\x05 \x01(\t\x12\x36\n\x07\x61mounts\x18\x06 \x03(\x0b\x32%.vaeserve.v1.EditRequest.AmountsEntry\x12\x10\n\x08preserve\x18\x07 \x03(\t\x12,\n\x07outputs\x18\x08 \x03(\x0e\x32\x1b.vaeserve.v1.GenerateOutput\x12*\n\x0bx_hat_dtype\x18\t \x01(\x0e\x32\x15.vaeserve.v1.DataType\x1a.\n\x0c\x41mountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x06\n\x04rows\"\x82\x01\n\x0c\x45\x64itResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x17\n\x0flatent_space_id\x18\x02 \x01(\t\x12\"\n\x05x_hat\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12$\n\x07latents\x18\x04 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\"\x90\x01\n\x0cScoreRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\"\n\x05input\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\r\n\x05\x64raws\x18\x04 \x01(\r\x12\x11\n\x04seed\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x11\n\tfirst_row\x18\x06 \x01(\x04\x42\x07\n\x05_seed\"\xce\x02\n\rScoreResponse\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x30\n\x13reconstruction_nats\x18\x02 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12$\n\x07kl_nats\x18\x03 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12/\n\x12negative_elbo_nats\x18\x04 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\x35\n\x18importance_weighted_nats\x18\x05 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\'\n\npercentile\x18\x06 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\'\n\ntypicality\x18\x07 \x01(\x0b\x32\x13.vaeserve.v1.Tensor\x12\x11\n\x04seed\x18\x08 \x01(\x04H\x00\x88\x01\x01\x42\x07\n\x05_seed*w\n\x0c\x45ncodeOutput\x12\x1d\n\x19\x45NCODE_OUTPUT_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NCODE_OUTPUT_MU\x10\x01\x12\x19\n\x15\x45NCODE_OUTPUT_LOG_VAR\x10\x02\x12\x17\n\x13\x45NCODE_OUTPUT_DRAWS\x10\x03*i\n\x0eGenerateOutput\x12\x1f\n\x1bGENERATE_OUTPUT_UNSPECIFIED\x10\x00\x12\x19\n\x15GENERATE_OUTPUT_X_HAT\x10\x01\x12\x1b\n\x17GENERATE_OUTPUT_LATENTS\x10\x02*x\n\x12InterpolationSpace\x12#\n\x1fINTERPOLATION_SPACE_UNSPECIFIED\x10\x00\x12\x1d\n\x19INTERPOLATION_SPACE_INPUT\x10\x01\x12\x1e\n\x1aINTERPOLATION_SPACE_LATENT\x10\x02*r\n\x11InterpolationPath\x12\"\n\x1eINTERPOLATION_PATH_UNSPECIFIED\x10\x00\x12\x1b\n\x17INTERPOLATION_PATH_LERP\x10\x01\x12\x1c\n\x18INTERPOLATION_PATH_SLERP\x10\x02*D\n\x05Prior\x12\x15\n\x11PRIOR_UNSPECIFIED\x10\x00\x12\x12\n\x0ePRIOR_STANDARD\x10\x01\x12\x10\n\x0cPRIOR_FITTED\x10\x02\x32\xfe\x05\n\nVaeService\x12\x46\n\x06\x45ncode\x12\x1a.vaeserve.v1.EncodeRequest\x1a\x1b.vaeserve.v1.EncodeResponse\"\x03\x90\x02\x01\x12\x46\n\x06Sample\x12\x1a.vaeserve.v1.SampleRequest\x1a\x1b.vaeserve.v1.SampleResponse\"\x03\x90\x02\x01\x12\x46\n\x06\x44\x65\x63ode\x12\x1a.vaeserve.v1.DecodeRequest\x1a\x1b.vaeserve.v1.DecodeResponse\"\x03\x90\x02\x01\x12U\n\x0bReconstruct\x12\x1f.vaeserve.v1.ReconstructRequest\x1a .vaeserve.v1.ReconstructResponse\"\x03\x90\x02\x01\x12U\n\x0bInterpolate\x12\x1f.vaeserve.v1.InterpolateRequest\x1a .vaeserve.v1.InterpolateResponse\"\x03\x90\x02\x01\x12@\n\x04\x45\x64it\x12\x18.vaeserve.v1.EditRequest\x1a\x19.vaeserve.v1.EditResponse\"\x03\x90\x02\x01\x12\x43\n\x05Score\x12\x19.vaeserve.v1.ScoreRequest\x1a\x1a.vaeserve.v1.ScoreResponse\"\x03\x90\x02\x01\x12K\n\x0c\x45ncodeStream\x12\x1a.vaeserve.v1.EncodeRequest\x1a\x1b.vaeserve.v1.EncodeResponse(\x01\x30\x01\x12K\n\x0c\x44\x65\x63odeStream\x12\x1a.vaeserve.v1.DecodeRequest\x1a\x1b.vaeserve.v1.DecodeResponse(\x01\x30\x01\x12I\n\x0cSampleStream\x12\x1a.vaeserve.v1.SampleRequest\x1a\x1b.vaeserve.v1.SampleResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vaeserve.v1.vae_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_EDITREQUEST_AMOUNTSENTRY']._loaded_options = None
+  _globals['_EDITREQUEST_AMOUNTSENTRY']._serialized_options = b'8\001'
   _globals['_VAESERVICE'].methods_by_name['Encode']._loaded_options = None
   _globals['_VAESERVICE'].methods_by_name['Encode']._serialized_options = b'\220\002\001'
   _globals['_VAESERVICE'].methods_by_name['Sample']._loaded_options = None
@@ -42,34 +44,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VAESERVICE'].methods_by_name['Reconstruct']._serialized_options = b'\220\002\001'
   _globals['_VAESERVICE'].methods_by_name['Interpolate']._loaded_options = None
   _globals['_VAESERVICE'].methods_by_name['Interpolate']._serialized_options = b'\220\002\001'
-  _globals['_ENCODEOUTPUT']._serialized_start=1866
-  _globals['_ENCODEOUTPUT']._serialized_end=1985
-  _globals['_GENERATEOUTPUT']._serialized_start=1987
-  _globals['_GENERATEOUTPUT']._serialized_end=2092
-  _globals['_INTERPOLATIONSPACE']._serialized_start=2094
-  _globals['_INTERPOLATIONSPACE']._serialized_end=2214
-  _globals['_INTERPOLATIONPATH']._serialized_start=2216
-  _globals['_INTERPOLATIONPATH']._serialized_end=2330
+  _globals['_VAESERVICE'].methods_by_name['Edit']._loaded_options = None
+  _globals['_VAESERVICE'].methods_by_name['Edit']._serialized_options = b'\220\002\001'
+  _globals['_VAESERVICE'].methods_by_name['Score']._loaded_options = None
+  _globals['_VAESERVICE'].methods_by_name['Score']._serialized_options = b'\220\002\001'
+  _globals['_ENCODEOUTPUT']._serialized_start=2889
+  _globals['_ENCODEOUTPUT']._serialized_end=3008
+  _globals['_GENERATEOUTPUT']._serialized_start=3010
+  _globals['_GENERATEOUTPUT']._serialized_end=3115
+  _globals['_INTERPOLATIONSPACE']._serialized_start=3117
+  _globals['_INTERPOLATIONSPACE']._serialized_end=3237
+  _globals['_INTERPOLATIONPATH']._serialized_start=3239
+  _globals['_INTERPOLATIONPATH']._serialized_end=3353
+  _globals['_PRIOR']._serialized_start=3355
+  _globals['_PRIOR']._serialized_end=3423
   _globals['_ENCODEREQUEST']._serialized_start=73
   _globals['_ENCODEREQUEST']._serialized_end=262
   _globals['_ENCODERESPONSE']._serialized_start=265
   _globals['_ENCODERESPONSE']._serialized_end=458
   _globals['_SAMPLEREQUEST']._serialized_start=461
-  _globals['_SAMPLEREQUEST']._serialized_end=698
-  _globals['_SAMPLERESPONSE']._serialized_start=701
-  _globals['_SAMPLERESPONSE']._serialized_end=847
-  _globals['_DECODEREQUEST']._serialized_start=850
-  _globals['_DECODEREQUEST']._serialized_end=1004
-  _globals['_DECODERESPONSE']._serialized_start=1006
-  _globals['_DECODERESPONSE']._serialized_end=1075
-  _globals['_RECONSTRUCTREQUEST']._serialized_start=1078
-  _globals['_RECONSTRUCTREQUEST']._serialized_end=1271
-  _globals['_RECONSTRUCTRESPONSE']._serialized_start=1273
-  _globals['_RECONSTRUCTRESPONSE']._serialized_end=1375
-  _globals['_INTERPOLATEREQUEST']._serialized_start=1378
-  _globals['_INTERPOLATEREQUEST']._serialized_end=1724
-  _globals['_INTERPOLATERESPONSE']._serialized_start=1727
-  _globals['_INTERPOLATERESPONSE']._serialized_end=1864
-  _globals['_VAESERVICE']._serialized_start=2333
-  _globals['_VAESERVICE']._serialized_end=2964
+  _globals['_SAMPLEREQUEST']._serialized_end=733
+  _globals['_SAMPLERESPONSE']._serialized_start=736
+  _globals['_SAMPLERESPONSE']._serialized_end=882
+  _globals['_DECODEREQUEST']._serialized_start=885
+  _globals['_DECODEREQUEST']._serialized_end=1039
+  _globals['_DECODERESPONSE']._serialized_start=1041
+  _globals['_DECODERESPONSE']._serialized_end=1110
+  _globals['_RECONSTRUCTREQUEST']._serialized_start=1113
+  _globals['_RECONSTRUCTREQUEST']._serialized_end=1306
+  _globals['_RECONSTRUCTRESPONSE']._serialized_start=1308
+  _globals['_RECONSTRUCTRESPONSE']._serialized_end=1410
+  _globals['_INTERPOLATEREQUEST']._serialized_start=1413
+  _globals['_INTERPOLATEREQUEST']._serialized_end=1759
+  _globals['_INTERPOLATERESPONSE']._serialized_start=1762
+  _globals['_INTERPOLATERESPONSE']._serialized_end=1899
+  _globals['_EDITREQUEST']._serialized_start=1902
+  _globals['_EDITREQUEST']._serialized_end=2270
+  _globals['_EDITREQUEST_AMOUNTSENTRY']._serialized_start=2216
+  _globals['_EDITREQUEST_AMOUNTSENTRY']._serialized_end=2262
+  _globals['_EDITRESPONSE']._serialized_start=2273
+  _globals['_EDITRESPONSE']._serialized_end=2403
+  _globals['_SCOREREQUEST']._serialized_start=2406
+  _globals['_SCOREREQUEST']._serialized_end=2550
+  _globals['_SCORERESPONSE']._serialized_start=2553
+  _globals['_SCORERESPONSE']._serialized_end=2887
+  _globals['_VAESERVICE']._serialized_start=3426
+  _globals['_VAESERVICE']._serialized_end=4192
 # @@protoc_insertion_point(module_scope)

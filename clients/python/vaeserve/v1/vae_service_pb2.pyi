@@ -132,6 +132,30 @@ end at the origin, or opposite ends.
 """
 Global___InterpolationPath: _TypeAlias = InterpolationPath  # noqa: Y015
 
+class _Prior:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Prior.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIOR_UNSPECIFIED: _Prior.ValueType  # 0
+    """The same as standard."""
+    PRIOR_STANDARD: _Prior.ValueType  # 1
+    """N(0, I)."""
+    PRIOR_FITTED: _Prior.ValueType  # 2
+    """The mixture fitted to the aggregated posterior (ModelInfo.prior)."""
+
+class Prior(_Prior, metaclass=_PriorEnumTypeWrapper):
+    """Density that latents are drawn from."""
+
+PRIOR_UNSPECIFIED: Prior.ValueType  # 0
+"""The same as standard."""
+PRIOR_STANDARD: Prior.ValueType  # 1
+"""N(0, I)."""
+PRIOR_FITTED: Prior.ValueType  # 2
+"""The mixture fitted to the aggregated posterior (ModelInfo.prior)."""
+Global___Prior: _TypeAlias = Prior  # noqa: Y015
+
 @_typing.final
 class EncodeRequest(_message.Message):
     """Rows to encode."""
@@ -248,6 +272,7 @@ class SampleRequest(_message.Message):
     FIRST_ROW_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
     X_HAT_DTYPE_FIELD_NUMBER: _builtins.int
+    PRIOR_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Name of the model."""
     version: _builtins.int
@@ -262,6 +287,10 @@ class SampleRequest(_message.Message):
     """Absolute number of the first row: first_row = 10 continues a request for n = 10. Below 2^40."""
     x_hat_dtype: _tensor_pb2.DataType.ValueType
     """Type of x_hat; unspecified means float32 model values."""
+    prior: Global___Prior.ValueType
+    """What is drawn from; the fitted one is refused where the model has none. Temperature scales the standard
+    deviation of each mixture component about its mean.
+    """
     @_builtins.property
     def outputs(self) -> _containers.RepeatedScalarFieldContainer[Global___GenerateOutput.ValueType]:
         """Which parts come back; empty means x_hat."""
@@ -277,10 +306,11 @@ class SampleRequest(_message.Message):
         first_row: _builtins.int = ...,
         outputs: _abc.Iterable[Global___GenerateOutput.ValueType] | None = ...,
         x_hat_dtype: _tensor_pb2.DataType.ValueType = ...,
+        prior: Global___Prior.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "first_row", b"first_row", "model", b"model", "n", b"n", "outputs", b"outputs", "seed", b"seed", "temperature", b"temperature", "version", b"version", "x_hat_dtype", b"x_hat_dtype"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "_temperature", b"_temperature", "first_row", b"first_row", "model", b"model", "n", b"n", "outputs", b"outputs", "prior", b"prior", "seed", b"seed", "temperature", b"temperature", "version", b"version", "x_hat_dtype", b"x_hat_dtype"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
@@ -588,3 +618,245 @@ class InterpolateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InterpolateResponse: _TypeAlias = InterpolateResponse  # noqa: Y015
+
+@_typing.final
+class EditRequest(_message.Message):
+    """Rows to edit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AmountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    LATENTS_FIELD_NUMBER: _builtins.int
+    LATENT_SPACE_ID_FIELD_NUMBER: _builtins.int
+    AMOUNTS_FIELD_NUMBER: _builtins.int
+    PRESERVE_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    X_HAT_DTYPE_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model."""
+    version: _builtins.int
+    """Version; 0 means the one being served."""
+    latent_space_id: _builtins.str
+    """Latent space of `latents`, as in DecodeRequest."""
+    x_hat_dtype: _tensor_pb2.DataType.ValueType
+    """Type of x_hat; unspecified means float32 model values."""
+    @_builtins.property
+    def input(self) -> _tensor_pb2.Tensor:
+        """x, [B, ...input_shape], float32 in model values or uint8 levels: encoded first, and moved from mu."""
+
+    @_builtins.property
+    def latents(self) -> _tensor_pb2.Tensor:
+        """z, [B, ...latent_shape] float32."""
+
+    @_builtins.property
+    def amounts(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Attribute names (ModelInfo.attributes) to amounts. 1 is the distance between the mean of the rows without the
+        attribute and the mean of those with it, along the direction; negative amounts take the attribute away.
+        """
+
+    @_builtins.property
+    def preserve(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Attributes that shall stay as they are: what the directions share with theirs is projected out first."""
+
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedScalarFieldContainer[Global___GenerateOutput.ValueType]:
+        """Which parts come back; empty means x_hat."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.int = ...,
+        input: _tensor_pb2.Tensor | None = ...,
+        latents: _tensor_pb2.Tensor | None = ...,
+        latent_space_id: _builtins.str = ...,
+        amounts: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        preserve: _abc.Iterable[_builtins.str] | None = ...,
+        outputs: _abc.Iterable[Global___GenerateOutput.ValueType] | None = ...,
+        x_hat_dtype: _tensor_pb2.DataType.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "latents", b"latents", "rows", b"rows"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amounts", b"amounts", "input", b"input", "latent_space_id", b"latent_space_id", "latents", b"latents", "model", b"model", "outputs", b"outputs", "preserve", b"preserve", "rows", b"rows", "version", b"version", "x_hat_dtype", b"x_hat_dtype"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_rows: _TypeAlias = _typing.Literal["input", "latents"]  # noqa: Y015
+    _WhichOneofArgType_rows: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_rows) -> _WhichOneofReturnType_rows | None: ...
+
+Global___EditRequest: _TypeAlias = EditRequest  # noqa: Y015
+
+@_typing.final
+class EditResponse(_message.Message):
+    """Edited rows, row for row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    LATENT_SPACE_ID_FIELD_NUMBER: _builtins.int
+    X_HAT_FIELD_NUMBER: _builtins.int
+    LATENTS_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Version that answered."""
+    latent_space_id: _builtins.str
+    """Latent space of the latents."""
+    @_builtins.property
+    def x_hat(self) -> _tensor_pb2.Tensor:
+        """Decoded means, [B, ...input_shape]; absent unless asked for."""
+
+    @_builtins.property
+    def latents(self) -> _tensor_pb2.Tensor:
+        """Moved latents, [B, ...latent_shape] float32; absent unless asked for."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        latent_space_id: _builtins.str = ...,
+        x_hat: _tensor_pb2.Tensor | None = ...,
+        latents: _tensor_pb2.Tensor | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["latents", b"latents", "x_hat", b"x_hat"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["latent_space_id", b"latent_space_id", "latents", b"latents", "version", b"version", "x_hat", b"x_hat"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EditResponse: _TypeAlias = EditResponse  # noqa: Y015
+
+@_typing.final
+class ScoreRequest(_message.Message):
+    """Rows to score."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    DRAWS_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    FIRST_ROW_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model."""
+    version: _builtins.int
+    """Version; 0 means the one being served."""
+    draws: _builtins.int
+    """Posterior draws a row. 0: everything is taken at mu, which is cheap and needs no noise. Rows times draws is
+    limited, see Limits.
+    """
+    seed: _builtins.int
+    """Seed of the draws; the service chooses and returns one when absent."""
+    first_row: _builtins.int
+    """Absolute number of the first row, for draws that continue an earlier request. Below 2^40."""
+    @_builtins.property
+    def input(self) -> _tensor_pb2.Tensor:
+        """x, [B, ...input_shape], float32 in model values or uint8 levels."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.int = ...,
+        input: _tensor_pb2.Tensor | None = ...,
+        draws: _builtins.int = ...,
+        seed: _builtins.int | None = ...,
+        first_row: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "input", b"input", "seed", b"seed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "draws", b"draws", "first_row", b"first_row", "input", b"input", "model", b"model", "seed", b"seed", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+
+Global___ScoreRequest: _TypeAlias = ScoreRequest  # noqa: Y015
+
+@_typing.final
+class ScoreResponse(_message.Message):
+    """Scores, row for row; each tensor is [B] float32. All terms are sums over elements and latent dimensions, in nats."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    RECONSTRUCTION_NATS_FIELD_NUMBER: _builtins.int
+    KL_NATS_FIELD_NUMBER: _builtins.int
+    NEGATIVE_ELBO_NATS_FIELD_NUMBER: _builtins.int
+    IMPORTANCE_WEIGHTED_NATS_FIELD_NUMBER: _builtins.int
+    PERCENTILE_FIELD_NUMBER: _builtins.int
+    TYPICALITY_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Version that answered."""
+    seed: _builtins.int
+    """Seed of the draws; absent without draws."""
+    @_builtins.property
+    def reconstruction_nats(self) -> _tensor_pb2.Tensor:
+        """-log p(x|z): at mu, or the mean over the draws."""
+
+    @_builtins.property
+    def kl_nats(self) -> _tensor_pb2.Tensor:
+        """KL(q(z|x) || N(0, I))."""
+
+    @_builtins.property
+    def negative_elbo_nats(self) -> _tensor_pb2.Tensor:
+        """Their sum: the negative evidence lower bound, or, without draws, what it is at mu."""
+
+    @_builtins.property
+    def importance_weighted_nats(self) -> _tensor_pb2.Tensor:
+        """-log of the mean over the draws of p(x|z) p(z) / q(z|x): the importance-weighted bound (Burda et al. 2016), nearer to
+        -log p(x) the more draws there are. Absent without draws.
+        """
+
+    @_builtins.property
+    def percentile(self) -> _tensor_pb2.Tensor:
+        """Percentage 0..100 of the validation rows whose negative_elbo_nats at mu is below this row's (also taken at mu)."""
+
+    @_builtins.property
+    def typicality(self) -> _tensor_pb2.Tensor:
+        """Two-sided: 2 * min(percentile, 100 - percentile) / 100. Near 0 the row is unlike the training data, be it less or more
+        likely: a likelihood alone can be higher for data the model never saw (Nalisnick et al. 2019).
+        """
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        reconstruction_nats: _tensor_pb2.Tensor | None = ...,
+        kl_nats: _tensor_pb2.Tensor | None = ...,
+        negative_elbo_nats: _tensor_pb2.Tensor | None = ...,
+        importance_weighted_nats: _tensor_pb2.Tensor | None = ...,
+        percentile: _tensor_pb2.Tensor | None = ...,
+        typicality: _tensor_pb2.Tensor | None = ...,
+        seed: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "importance_weighted_nats", b"importance_weighted_nats", "kl_nats", b"kl_nats", "negative_elbo_nats", b"negative_elbo_nats", "percentile", b"percentile", "reconstruction_nats", b"reconstruction_nats", "seed", b"seed", "typicality", b"typicality"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "importance_weighted_nats", b"importance_weighted_nats", "kl_nats", b"kl_nats", "negative_elbo_nats", b"negative_elbo_nats", "percentile", b"percentile", "reconstruction_nats", b"reconstruction_nats", "seed", b"seed", "typicality", b"typicality", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+
+Global___ScoreResponse: _TypeAlias = ScoreResponse  # noqa: Y015

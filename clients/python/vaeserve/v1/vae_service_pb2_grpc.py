@@ -60,6 +60,16 @@ class VaeServiceStub(object):
                 request_serializer=vaeserve_dot_v1_dot_vae__service__pb2.InterpolateRequest.SerializeToString,
                 response_deserializer=vaeserve_dot_v1_dot_vae__service__pb2.InterpolateResponse.FromString,
                 _registered_method=True)
+        self.Edit = channel.unary_unary(
+                '/vaeserve.v1.VaeService/Edit',
+                request_serializer=vaeserve_dot_v1_dot_vae__service__pb2.EditRequest.SerializeToString,
+                response_deserializer=vaeserve_dot_v1_dot_vae__service__pb2.EditResponse.FromString,
+                _registered_method=True)
+        self.Score = channel.unary_unary(
+                '/vaeserve.v1.VaeService/Score',
+                request_serializer=vaeserve_dot_v1_dot_vae__service__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=vaeserve_dot_v1_dot_vae__service__pb2.ScoreResponse.FromString,
+                _registered_method=True)
         self.EncodeStream = channel.stream_stream(
                 '/vaeserve.v1.VaeService/EncodeStream',
                 request_serializer=vaeserve_dot_v1_dot_vae__service__pb2.EncodeRequest.SerializeToString,
@@ -111,6 +121,20 @@ class VaeServiceServicer(object):
 
     def Interpolate(self, request, context):
         """Decoded path in latent space between each pair of rows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Edit(self, request, context):
+        """Latents moved along named attribute directions, z + sum of amount * direction, and their decoded means.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Score(self, request, context):
+        """How well the model knows each row: the terms of the bound, and how usual they are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -176,6 +200,16 @@ def add_VaeServiceServicer_to_server(servicer, server):
                     servicer.Interpolate,
                     request_deserializer=vaeserve_dot_v1_dot_vae__service__pb2.InterpolateRequest.FromString,
                     response_serializer=vaeserve_dot_v1_dot_vae__service__pb2.InterpolateResponse.SerializeToString,
+            ),
+            'Edit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Edit,
+                    request_deserializer=vaeserve_dot_v1_dot_vae__service__pb2.EditRequest.FromString,
+                    response_serializer=vaeserve_dot_v1_dot_vae__service__pb2.EditResponse.SerializeToString,
+            ),
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=vaeserve_dot_v1_dot_vae__service__pb2.ScoreRequest.FromString,
+                    response_serializer=vaeserve_dot_v1_dot_vae__service__pb2.ScoreResponse.SerializeToString,
             ),
             'EncodeStream': grpc.stream_stream_rpc_method_handler(
                     servicer.EncodeStream,
@@ -329,6 +363,60 @@ class VaeService(object):
             '/vaeserve.v1.VaeService/Interpolate',
             vaeserve_dot_v1_dot_vae__service__pb2.InterpolateRequest.SerializeToString,
             vaeserve_dot_v1_dot_vae__service__pb2.InterpolateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Edit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vaeserve.v1.VaeService/Edit',
+            vaeserve_dot_v1_dot_vae__service__pb2.EditRequest.SerializeToString,
+            vaeserve_dot_v1_dot_vae__service__pb2.EditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vaeserve.v1.VaeService/Score',
+            vaeserve_dot_v1_dot_vae__service__pb2.ScoreRequest.SerializeToString,
+            vaeserve_dot_v1_dot_vae__service__pb2.ScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

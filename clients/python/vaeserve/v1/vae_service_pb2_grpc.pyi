@@ -49,6 +49,10 @@ class VaeServiceStub:
     """Encode and decode in one call: from mu, or from a reparameterised draw."""
     Interpolate: _grpc.UnaryUnaryMultiCallable[_vae_service_pb2.InterpolateRequest, _vae_service_pb2.InterpolateResponse]
     """Decoded path in latent space between each pair of rows."""
+    Edit: _grpc.UnaryUnaryMultiCallable[_vae_service_pb2.EditRequest, _vae_service_pb2.EditResponse]
+    """Latents moved along named attribute directions, z + sum of amount * direction, and their decoded means."""
+    Score: _grpc.UnaryUnaryMultiCallable[_vae_service_pb2.ScoreRequest, _vae_service_pb2.ScoreResponse]
+    """How well the model knows each row: the terms of the bound, and how usual they are."""
     EncodeStream: _grpc.StreamStreamMultiCallable[_vae_service_pb2.EncodeRequest, _vae_service_pb2.EncodeResponse]
     """The streaming forms below take and give the messages of their unary forms, on purpose: a caller changes one
     word. Answers come in the order of the requests; rows are batched together with everybody else's. A few
@@ -86,6 +90,10 @@ class VaeServiceAsyncStub(VaeServiceStub):
     """Encode and decode in one call: from mu, or from a reparameterised draw."""
     Interpolate: _aio.UnaryUnaryMultiCallable[_vae_service_pb2.InterpolateRequest, _vae_service_pb2.InterpolateResponse]  # type: ignore[assignment]
     """Decoded path in latent space between each pair of rows."""
+    Edit: _aio.UnaryUnaryMultiCallable[_vae_service_pb2.EditRequest, _vae_service_pb2.EditResponse]  # type: ignore[assignment]
+    """Latents moved along named attribute directions, z + sum of amount * direction, and their decoded means."""
+    Score: _aio.UnaryUnaryMultiCallable[_vae_service_pb2.ScoreRequest, _vae_service_pb2.ScoreResponse]  # type: ignore[assignment]
+    """How well the model knows each row: the terms of the bound, and how usual they are."""
     EncodeStream: _aio.StreamStreamMultiCallable[_vae_service_pb2.EncodeRequest, _vae_service_pb2.EncodeResponse]  # type: ignore[assignment]
     """The streaming forms below take and give the messages of their unary forms, on purpose: a caller changes one
     word. Answers come in the order of the requests; rows are batched together with everybody else's. A few
@@ -150,6 +158,22 @@ class VaeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_vae_service_pb2.InterpolateResponse, _abc.Awaitable[_vae_service_pb2.InterpolateResponse]]:
         """Decoded path in latent space between each pair of rows."""
+
+    @_abc_1.abstractmethod
+    def Edit(
+        self,
+        request: _vae_service_pb2.EditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vae_service_pb2.EditResponse, _abc.Awaitable[_vae_service_pb2.EditResponse]]:
+        """Latents moved along named attribute directions, z + sum of amount * direction, and their decoded means."""
+
+    @_abc_1.abstractmethod
+    def Score(
+        self,
+        request: _vae_service_pb2.ScoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vae_service_pb2.ScoreResponse, _abc.Awaitable[_vae_service_pb2.ScoreResponse]]:
+        """How well the model knows each row: the terms of the bound, and how usual they are."""
 
     @_abc_1.abstractmethod
     def EncodeStream(
