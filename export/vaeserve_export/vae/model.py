@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vaeserve_export.errors import TrainError
+from vaeserve_export.vae.likelihood import Likelihood
 
 LOG_VAR_MIN, LOG_VAR_MAX = -12.0, 6.0
 """Range of log_var, clamped inside the graph: exp() of it can neither overflow nor vanish."""
@@ -76,7 +77,7 @@ class Decoder(nn.Module):
         super().__init__()
         body = _conv_decoder if config.model == "conv" else _mlp_decoder
         self.body = body(config)
-        self.is_bernoulli = config.likelihood == "bernoulli"
+        self.likelihood = Likelihood(config.likelihood, config.gaussian_variance)
 
     def raw(self, z: Tensor) -> Tensor:
         """Map z [batch, latent_dim] to [batch, *input_shape]: logits, or means if Gaussian."""
@@ -89,7 +90,7 @@ class Decoder(nn.Module):
         Bernoulli: the probability, in [0, 1]. Gaussian: unbounded, also for pictures, so that the
         density is the one that was optimised; whoever shows a picture clips it.
         """
-        return self.raw(z).sigmoid() if self.is_bernoulli else self.raw(z)
+        return self.likelihood.mean(self.raw(z))
 
 
 class Vae(nn.Module):
@@ -100,6 +101,11 @@ class Vae(nn.Module):
         self.config = config
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """p(x|z)."""
+        return self.decoder.likelihood
 
 
 def build(config: VaeConfig, seed: int) -> Vae:

@@ -9,14 +9,12 @@ the encoder is free to shrink sigma to zero and scatter the rows' codes anywhere
 the prior then decodes to nothing the decoder has seen.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
-from vaeserve_export.vae.model import Vae, VaeConfig, reparameterise
+from vaeserve_export.vae.model import Vae, reparameterise
 
 EVALUATION_BATCH = 512
 EVALUATION_ELEMENTS = 1 << 22  # of a batch, where rows are so large that fewer must do
@@ -33,29 +31,6 @@ class Terms(NamedTuple):
     """Posterior means, [rows, latent_dim]."""
     log_var: Tensor
     """Logarithms of the posterior variances, [rows, latent_dim]."""
-
-
-def reconstruction_nats(raw: Tensor, x: Tensor, config: VaeConfig) -> Tensor:
-    """-log p(x|z), summed over a row's elements.
-
-    Bernoulli: the cross-entropy -(x log p + (1 - x) log(1 - p)), from logits so that it cannot
-    overflow. Grey levels are taken as probabilities: it is then the mean over binarised pictures.
-    Gaussian with variance v: ((x - mean)^2 / v + log(2 pi v)) / 2, the density with its constant.
-
-    Args:
-        raw: the decoder's raw output [rows, ...]: logits or means.
-        x: the rows themselves, same shape; in [0, 1] if Bernoulli.
-        config: says which likelihood.
-
-    Returns:
-        Nats, [rows].
-    """
-    if config.likelihood == "bernoulli":
-        elements = F.binary_cross_entropy_with_logits(raw, x, reduction="none")
-    else:
-        variance = config.gaussian_variance
-        elements = 0.5 * ((x - raw).square() / variance + math.log(2 * math.pi * variance))
-    return elements.flatten(1).sum(1)
 
 
 def kl_nats(mu: Tensor, log_var: Tensor) -> Tensor:
@@ -83,7 +58,7 @@ def row_terms(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
     """
     mu, log_var = vae.encoder(x)
     raw = vae.decoder.raw(reparameterise(mu, log_var, eps))
-    return Terms(reconstruction_nats(raw, x, vae.config), kl_nats(mu, log_var), mu, log_var)
+    return Terms(vae.likelihood.nats(raw, x), kl_nats(mu, log_var), mu, log_var)
 
 
 @torch.no_grad()

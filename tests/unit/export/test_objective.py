@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
 
 from vaeserve_export.vae import objective
+from vaeserve_export.vae.likelihood import Likelihood
 from vaeserve_export.vae.model import LOG_VAR_MAX, LOG_VAR_MIN, Vae, VaeConfig, build
-from vaeserve_export.vae.objective import Terms, evaluate, kl_nats, reconstruction_nats, row_terms
+from vaeserve_export.vae.objective import Terms, evaluate, kl_nats, row_terms
 
 
 def log_prob(elements: Distribution, x: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ def test_bernoulli_is_that_of_torch(seed: int, scale: float) -> None:
     logits = scale * torch.randn(5, 2, 3, 4, generator=generator)
     x = torch.rand(5, 2, 3, 4, generator=generator)
 
-    nats = reconstruction_nats(logits, x, config())
+    nats = Likelihood("bernoulli").nats(logits, x)
 
     expected = -log_prob(Bernoulli(logits=logits, validate_args=False), x)
     torch.testing.assert_close(nats, expected, rtol=1e-5, atol=0)
@@ -58,7 +59,7 @@ def test_gaussian_is_that_of_torch_with_its_constant(seed: int, variance: float)
     generator = torch.Generator().manual_seed(seed)
     mean, x = torch.randn(2, 5, 2, 3, 4, generator=generator).double()
 
-    nats = reconstruction_nats(mean, x, config("gaussian", variance))
+    nats = Likelihood("gaussian", variance).nats(mean, x)
 
     expected = -log_prob(Normal(mean, variance**0.5), x)
     torch.testing.assert_close(nats, expected, rtol=1e-5, atol=1e-9)
@@ -79,7 +80,7 @@ def test_kl_is_that_of_torch(seed: int, spread: float) -> None:
 
 def test_bernoulli_takes_saturated_logits() -> None:
     logits = torch.tensor([[200.0, -200.0]])
-    nats = reconstruction_nats(logits, torch.tensor([[0.0, 0.0]]), config())
+    nats = Likelihood("bernoulli").nats(logits, torch.tensor([[0.0, 0.0]]))
     assert nats.tolist() == [200.0]
 
 
@@ -95,8 +96,8 @@ def test_terms_are_sums_over_elements_and_dimensions() -> None:
     def doubled(value: Tensor) -> Tensor:
         return torch.cat([value, value], dim=1)
 
-    once = reconstruction_nats(logits, x, config())
-    twice = reconstruction_nats(doubled(logits), doubled(x), config())
+    once = Likelihood("bernoulli").nats(logits, x)
+    twice = Likelihood("bernoulli").nats(doubled(logits), doubled(x))
     torch.testing.assert_close(twice, 2 * once)
     torch.testing.assert_close(kl_nats(doubled(mu), doubled(log_var)), 2 * kl_nats(mu, log_var))
 
@@ -146,7 +147,7 @@ def test_evaluate_covers_every_row_once() -> None:
 def test_zero_noise_decodes_the_mean() -> None:
     vae, x, _ = rows(4)
     terms = row_terms(vae, x, torch.zeros(4, 7))
-    expected = reconstruction_nats(vae.decoder.raw(terms.mu), x, vae.config)
+    expected = vae.likelihood.nats(vae.decoder.raw(terms.mu), x)
     np.testing.assert_array_equal(terms.reconstruction.detach(), expected.detach())
 
 

@@ -1,0 +1,77 @@
+"""A bundle as a subject: its two graphs, by ONNX Runtime."""
+
+import os
+from pathlib import Path
+
+from torch import Tensor, from_numpy
+
+# ONNX Runtime reports its use to its maker, from its import on, unless told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime as ort
+
+from vaeserve.v1 import bundle, model_pb2
+from vaeserve_export.errors import VerifyError
+from vaeserve_export.trained.subject import Origin
+from vaeserve_export.vae.likelihood import Likelihood
+
+_LIKELIHOODS = {
+    model_pb2.LIKELIHOOD_BERNOULLI: "bernoulli",
+    model_pb2.LIKELIHOOD_GAUSSIAN: "gaussian",
+}
+
+
+class BundleSubject:
+    """The graphs of a bundle; a Subject."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load the graphs.
+
+        Raises:
+            VerifyError: no sound bundle.
+        """
+        try:
+            info = bundle.read_manifest(folder)
+            files = bundle.read_files(folder, info)
+        except bundle.BundleError as error:
+            raise VerifyError(str(error)) from error
+        self.info = info
+        self.origin = Origin(
+            folder=folder,
+            name=f"{info.name} {info.version}",
+            data_sha256=info.training.data_sha256,
+            beta=info.training.beta if info.HasField("training") else None,
+            level=info.preprocessing.scale if info.HasField("preprocessing") else None,
+        )
+        self.likelihood = Likelihood(_LIKELIHOODS[info.likelihood], info.gaussian_variance)
+        self.input_shape = tuple(info.input_shape)
+        (self.latent_dim,) = info.latent_shape
+        self._encoder = _session(files[info.encoder.file])
+        self._decoder = _session(files[info.decoder.file])
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See Subject."""
+        mu, log_var = _run(self._encoder, self.info.encoder, x)
+        return mu, log_var
+
+    def decode(self, z: Tensor) -> Tensor:
+        """See Subject."""
+        (x_hat,) = _run(self._decoder, self.info.decoder, z)
+        return x_hat
+
+    def reconstruction_nats(self, x: Tensor, z: Tensor) -> Tensor:
+        """See Subject."""
+        draws = z.shape[1]
+        raw = self.likelihood.raw(self.decode(z.flatten(0, 1)))
+        return self.likelihood.nats(raw, x.repeat_interleave(draws, 0)).view(-1, draws)
+
+
+def _session(graph: bytes) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1  # as many as PyTorch takes, so that costs compare
+    return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: ort.InferenceSession, graph: model_pb2.Graph, rows: Tensor) -> list[Tensor]:
+    outputs = session.run(list(graph.output_names), {graph.input_name: rows.contiguous().numpy()})
+    return [from_numpy(output) for output in outputs]
