@@ -2,7 +2,7 @@
 
     place       a folder MODEL/VERSION is the model and version of its manifest
     digests     every file is the one that the manifest lists
-    contents    golden rows and calibration are the arrays that they should be
+    contents    golden rows, calibration, prior, attributes are the arrays that they should be
     graphs      valid ONNX, deterministic, standard operators only, no path (graph_checks)
     parity      ONNX Runtime gives PyTorch's outputs, whatever the batch size
     batch       how much a row's outputs depend on the batch it is in; recorded, 0 is bit-identical
@@ -11,10 +11,9 @@ The figures go into the manifest.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +23,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime as ort
 
-from vaeserve.v1 import bundle, model_pb2
-from vaeserve_export import npz
+from vaeserve.v1 import archives, bundle, model_pb2
 from vaeserve_export.bundling.graph_checks import check_graph
 from vaeserve_export.errors import VerifyError
 
@@ -66,11 +64,10 @@ def verify(folder: Path) -> Verification:
     try:
         info = bundle.read_manifest(folder)
         files = bundle.read_files(folder, info)
+        _check_place(folder, info)
+        golden = _read_contents(files, info)
     except bundle.BundleError as error:
         raise VerifyError(str(error)) from error
-    _check_place(folder, info)
-    _check_calibration(files[bundle.CALIBRATION])
-    golden = _read_golden(files[bundle.GOLDEN], info)
     encode = _session(info.encoder, files)
     decode = _session(info.decoder, files)
     expected = [golden["mu"], golden["log_var"]]
@@ -110,9 +107,19 @@ def _check_place(folder: Path, info: model_pb2.ModelInfo) -> None:
         )
 
 
+def _read_contents(files: dict[str, bytes], info: model_pb2.ModelInfo) -> dict[str, Floats]:
+    """Check every archive; the golden rows are returned."""
+    _check_calibration(files[bundle.CALIBRATION])
+    if bundle.PRIOR in files:
+        archives.read_prior(files[bundle.PRIOR], info)
+    if bundle.ATTRIBUTES in files:
+        archives.read_attributes(files[bundle.ATTRIBUTES], info)
+    return _read_golden(files[bundle.GOLDEN], info)
+
+
 def _check_calibration(content: bytes) -> None:
     names = ("percent", "kl_nats", "reconstruction_nats")
-    arrays = _read_arrays(bundle.CALIBRATION, content, names)
+    arrays = archives.read(bundle.CALIBRATION, content, names)
     length = arrays["percent"].size
     for name, array in arrays.items():
         if array.dtype.kind != "f" or array.shape != (length,) or not length:
@@ -123,7 +130,7 @@ def _check_calibration(content: bytes) -> None:
 
 
 def _read_golden(content: bytes, info: model_pb2.ModelInfo) -> dict[str, Floats]:
-    arrays = _read_arrays(bundle.GOLDEN, content, ("x", "mu", "log_var", "z", "x_hat"))
+    arrays = archives.read(bundle.GOLDEN, content, ("x", "mu", "log_var", "z", "x_hat"))
     pictures, latents = tuple(info.input_shape), tuple(info.latent_shape)
     shapes = {"x": pictures, "x_hat": pictures, "mu": latents, "log_var": latents, "z": latents}
     for name, array in arrays.items():
@@ -137,13 +144,6 @@ def _read_golden(content: bytes, info: model_pb2.ModelInfo) -> dict[str, Floats]
     if rows < needed:
         raise VerifyError(f"{bundle.GOLDEN}: {rows} rows are too few: {needed} fill a batch")
     return arrays
-
-
-def _read_arrays(file: str, content: bytes, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    try:
-        return npz.from_bytes(content, names)
-    except ValueError as error:
-        raise VerifyError(f"{file}: cannot be read: {error}") from error
 
 
 def _session(graph: model_pb2.Graph, files: dict[str, bytes]) -> _Run:

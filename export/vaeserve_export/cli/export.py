@@ -17,6 +17,6 @@ from vaeserve_export.cli.command import FOLDER, Command
 @click.option("--version", type=int, help="Version; one above the highest there is by default.")
 def export(run: Path, repository: Path, name: str, version: int | None) -> None:
     """Export the run RUN as a verified bundle: REPOSITORY/NAME/VERSION."""
-    from vaeserve_export.bundling.bundle import export_run
+    from vaeserve_export.bundling.of_run import export_run
 
     click.echo(export_run(run, repository, name, version))
