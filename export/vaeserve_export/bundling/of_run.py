@@ -10,6 +10,7 @@ from vaeserve_export import npz
 from vaeserve_export.bundling import onnx_graphs
 from vaeserve_export.bundling.golden import golden_rows
 from vaeserve_export.bundling.publish import publish, require_name
+from vaeserve_export.latent.fitted import into, read_run
 from vaeserve_export.training import run as run_folder
 from vaeserve_export.training.run import RunConfig, Summary
 
@@ -38,7 +39,8 @@ def export_run(run: Path, repository: Path, name: str, version: int | None = Non
         VerifyError: ONNX Runtime does not reproduce PyTorch's outputs.
     """
     require_name(name)  # before the work
-    files, info = _contents(run)
+    fitted = read_run(run)
+    files, info = into(fitted, *_contents(run))
     return publish(files, info, repository, name, version)
 
 
