@@ -71,7 +71,7 @@ def train(spec: str, run: Path, resume: bool, as_json: bool, **settings: Any) ->
         settings = _resumed(run, settings)
     chosen = TrainSettings(**settings)
     dataset = data.load(spec)
-    train_rows, validation_rows = map(len, data.split(len(dataset.x), chosen.seed))
+    train_rows, validation_rows = (len(p.x) for p in data.training_rows(dataset, chosen.seed))
     click.echo(
         f"{spec}: {train_rows} rows to train on and {validation_rows} to validate, "
         f"{list(dataset.row_shape)} each, values {dataset.x.min():g} to {dataset.x.max():g}; "
