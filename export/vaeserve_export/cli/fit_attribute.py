@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vaeserve_export.cli.command import FOLDER, Command
-from vaeserve_export.cli.fitting import seed_of, tell
+from vaeserve_export.cli.fitting import DATA_DIR, seed_of, tell
 from vaeserve_export.errors import LatentError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 @click.argument("model", type=FOLDER)
 @click.argument("name")
 @click.option("--data", "spec", required=True, metavar="SOURCE", help="Rows to fit to.")
+@DATA_DIR
 @click.option("--labels", type=_FILE, help=".npy or .csv: 1 for each row with it, 0 without.")
 @click.option("--positive", type=int, help="Or: the class, of the data's own, that has it.")
 @click.option("--balance", type=_FILE, help=".npy or .csv: a labelling that must not matter.")
@@ -39,10 +40,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 @click.option("--project-out", multiple=True, metavar="NAME", help="Attribute to leave alone.")
 @click.option("--seed", type=click.IntRange(min=0), help="As that of the training by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def fit_attribute(
+def fit_attribute(  # noqa: PLR0917 - click gives them by name
     model: Path,
     name: str,
     spec: str,
+    data_dir: Path | None,
     labels: Path | None,
     positive: int | None,
     balance: Path | None,
@@ -69,7 +71,7 @@ def fit_attribute(
         raise click.UsageError("give --labels or --positive")
     subject = open_subject(model)
     before = read_fitted(model)
-    data = load(spec)
+    data = load(spec, data_dir=data_dir)
     wanted = read_labels(labels, len(data.x)) if labels else _of_class(data, positive)
     other = Other(balance.stem, read_labels(balance, len(data.x))) if balance else None
     result = fit(
@@ -92,7 +94,8 @@ def _of_class(data: "Dataset", positive: int | None) -> "Labels":
         raise LatentError(f"{data.name}: has no labels of its own; give --labels")
     if positive not in data.labels:
         raise LatentError(f"{data.name}: no row is of class {positive}")
-    return (data.labels == positive).astype("int64")
+    labels: Labels = (data.labels == positive).astype("int64")
+    return labels
 
 
 def _text(fit: "AttributeFit") -> str:

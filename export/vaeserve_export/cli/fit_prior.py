@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vaeserve_export.cli.command import FOLDER, Command
-from vaeserve_export.cli.fitting import seed_of, tell
+from vaeserve_export.cli.fitting import DATA_DIR, seed_of, tell
 
 if TYPE_CHECKING:
     from vaeserve_export.latent.prior import PriorFit
 
 
-class _Components(click.ParamType):
+class _Components(click.ParamType[int | None]):
     """A number, or `auto`."""
 
     name = "auto|N"
@@ -30,13 +30,19 @@ class _Components(click.ParamType):
 @click.command(cls=Command)
 @click.argument("model", type=FOLDER)
 @click.option("--data", "spec", required=True, metavar="SOURCE", help="Its training data.")
+@DATA_DIR
 @click.option(
     "--components", type=_Components(), default="auto", show_default=True, help="Of the mixture."
 )
 @click.option("--seed", type=click.IntRange(min=0), help="As that of the training by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def fit_prior(
-    model: Path, spec: str, components: int | None, seed: int | None, as_json: bool
+def fit_prior(  # noqa: PLR0917 - click gives them by name
+    model: Path,
+    spec: str,
+    data_dir: Path | None,
+    components: int | None,
+    seed: int | None,
+    as_json: bool,
 ) -> None:
     """Fit a prior to where the encoder of MODEL puts the data: a Gaussian mixture, for Sample.
 
@@ -51,7 +57,9 @@ def fit_prior(
 
     subject = open_subject(model)
     before = read_fitted(model)
-    result = fit(subject, load(spec).x, components=components, seed=seed_of(model, seed))
+    result = fit(
+        subject, load(spec, data_dir=data_dir), components=components, seed=seed_of(model, seed)
+    )
     tell(keep(model, before.with_prior(result)), result.entry, _table(result), as_json=as_json)
 
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from vaeserve.v1 import model_pb2
 from vaeserve.v1.archives import Doubles
@@ -10,9 +11,11 @@ from vaeserve.v1.noise import Floats
 from vaeserve_export.data.dataset import split
 from vaeserve_export.errors import LatentError
 from vaeserve_export.latent import directions
-from vaeserve_export.latent.directions import Labels
-from vaeserve_export.latent.posterior import Rows, encode, parts
+from vaeserve_export.latent.directions import Labels, correlation
+from vaeserve_export.latent.posterior import CHOOSING_FRACTION, encode
 from vaeserve_export.trained.subject import Subject
+
+Rows = npt.NDArray[np.int64]
 
 AUTO = "auto"
 MEAN_DIFFERENCE, BALANCED, LOGISTIC = "mean-difference", "balanced", "logistic"
@@ -85,17 +88,18 @@ def fit_attribute(
     if not np.isin(labels, (0, 1)).all():
         raise LatentError(f"{name}: labels must be 0 or 1, found {np.unique(labels)[:5].tolist()}")
     methods = _methods(method, balance)
-    rows = parts(*split(len(x), seed))
-    _require_both(labels, rows, name)
+    taught, report = split(len(x), seed)
+    choosing = max(1, int(len(taught) * CHOOSING_FRACTION))
+    choose, fit = taught[:choosing], taught[choosing:]
+    _require_both(labels, (fit, choose, report), name)
     mu = encode(subject, x).mu.astype(np.float64)
     others = {key: value.astype(np.float64) for key, value in (project_out or {}).items()}
     task = _Task(mu, labels, balance, np.array(list(others.values())) if others else None)
 
-    tried = {m: task.auc(task.fit(m, rows.fit), rows.choose) for m in methods}
+    tried = {m: task.auc(task.fit(m, fit), choose) for m in methods}
     chosen = max(methods, key=lambda m: tried[m])
-    taught = np.concatenate([rows.fit, rows.choose])
     direction = task.fit(chosen, taught)
-    score = task.auc(direction, rows.report)
+    score = task.auc(direction, report)
     warnings = _warnings(task, taught, score)
     positives = int(labels[taught].sum())
     entry = model_pb2.Attribute(
@@ -151,8 +155,8 @@ def _require_both(labels: Labels, rows: tuple[Rows, ...], name: str) -> None:
     for part in rows:
         if len(np.unique(labels[part])) < 2:
             raise LatentError(
-                f"{name}: too few rows: of {len(labels)} labels {int(labels.sum())} are 1, and every "
-                "part (to fit, to choose, to report) needs both kinds"
+                f"{name}: too few rows: {int(labels.sum())} of {len(labels)} labels are 1, and "
+                "every part (to fit, to choose, to report) needs both kinds"
             )
 
 
@@ -171,8 +175,8 @@ def _notes(
         labels, other = task.labels[rows], task.balance.labels[rows]
         plain = directions.mean_difference(task.mu[rows], labels, np.ones(len(rows)))
         notes.append(
-            f"balanced by {task.balance.name} (correlation {directions.correlation(labels, other):.2f}), "
-            f"AUC of balanced rows; cosine to the plain mean difference "
+            f"balanced by {task.balance.name} (correlated {correlation(labels, other):.2f}), "
+            "AUC of balanced rows; cosine to the plain mean difference "
             f"{directions.cosine(direction, plain):.2f}"
         )
     if others:
@@ -196,7 +200,7 @@ def _warnings(task: _Task, rows: Rows, score: float) -> list[str]:
         if mask.sum() < FEW_ROWS
     ]
     if task.balance is not None:
-        strength = directions.correlation(labels, task.balance.labels[rows])
+        strength = correlation(labels, task.balance.labels[rows])
         if strength >= _CORRELATED:
             found.append(
                 f"warning: correlated with {task.balance.name} ({strength:.2f}): what balancing "

@@ -1,4 +1,4 @@
-"""Labels that a user brings: which rows have an attribute, or another labelling to balance it by."""
+"""Labels that a user brings: which rows have an attribute, or a labelling to balance it by."""
 
 import csv
 from pathlib import Path

@@ -9,7 +9,7 @@ _LOG_TWO_PI = float(np.log(2 * np.pi))
 
 
 def log_density(mixture: Mixture, z: Floats | Doubles) -> Doubles:
-    """log sum_k w_k N(z; m_k, L_k L_k^T), of rows z [rows, d]; nats, [rows]."""
+    """The logarithm of sum_k w_k N(z; m_k, L_k L_k^T), of rows z [rows, d]; nats, [rows]."""
     z = z.astype(np.float64)
     terms = []
     for weight, mean, factor in zip(*mixture, strict=True):
@@ -23,7 +23,7 @@ def log_density(mixture: Mixture, z: Floats | Doubles) -> Doubles:
 
 
 def log_standard(z: Floats | Doubles) -> Doubles:
-    """log N(z; 0, I) of rows z [rows, d]; nats, [rows]."""
+    """The logarithm of N(z; 0, I), of rows z [rows, d]; nats, [rows]."""
     return _log_standard(z.astype(np.float64))
 
 
@@ -33,7 +33,7 @@ def draw(mixture: Mixture, rows: int, seed: int) -> Floats:
     component = rng.choice(len(mixture.weights), size=rows, p=mixture.weights)
     eps = rng.standard_normal((rows, mixture.means.shape[1]))
     z = mixture.means[component] + np.einsum("nij,nj->ni", mixture.cholesky[component], eps)
-    return z.astype(np.float32)
+    return np.asarray(z, np.float32)
 
 
 def _log_standard(z: Doubles) -> Doubles:

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from vaeserve.v1.noise import Floats, Stream, reparameterise, standard_normal
@@ -11,7 +9,8 @@ from vaeserve_export.errors import DataError
 from vaeserve_export.trained.subject import Subject
 from vaeserve_export.vae.objective import EVALUATION_BATCH, EVALUATION_ELEMENTS
 
-Rows = npt.NDArray[np.int64]
+CHOOSING_FRACTION = 0.2
+"""Of the rows that a fit may see: they choose between fits, and are not fitted to meanwhile."""
 
 
 class Posteriors(NamedTuple):
@@ -42,17 +41,3 @@ def encode(subject: Subject, x: Floats) -> Posteriors:
     parts = [subject.encode(rows) for rows in torch.split(torch.from_numpy(x), size)]
     mu, log_var = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     return Posteriors(mu, log_var)
-
-
-class Parts(NamedTuple):
-    """Row numbers by what they decide: nothing is reported on rows that chose something."""
-
-    fit: Rows
-    choose: Rows
-    report: Rows
-
-
-def parts(train: Rows, held_out: Rows) -> Parts:
-    """A fifth of the training rows choose between fits; the held-out rows only report."""
-    chosen = max(1, len(train) // 5)
-    return Parts(train[chosen:], train[:chosen], held_out)

@@ -22,10 +22,10 @@ from threadpoolctl import threadpool_limits
 from vaeserve.v1 import model_pb2
 from vaeserve.v1.archives import Doubles, Mixture
 from vaeserve.v1.noise import Floats
-from vaeserve_export.data.dataset import split
+from vaeserve_export.data.dataset import Dataset, training_rows
 from vaeserve_export.errors import LatentError
 from vaeserve_export.latent.mixture import log_density, log_standard
-from vaeserve_export.latent.posterior import encode, parts
+from vaeserve_export.latent.posterior import CHOOSING_FRACTION, encode
 from vaeserve_export.trained.subject import Subject
 from vaeserve_export.vae.calibration import ACTIVE_VARIANCE
 
@@ -54,15 +54,17 @@ class PriorFit(NamedTuple):
     active: int
 
 
-def fit_prior(subject: Subject, x: Floats, *, components: int | None, seed: int) -> PriorFit:
+def fit_prior(
+    subject: Subject, data: Dataset, *, components: int | None = None, seed: int = 0
+) -> PriorFit:
     """Fit a Gaussian mixture to posterior draws, one a row, on one thread.
 
-    A tenth of the rows (those that a training with this seed validates on) reports the held-out
-    density, a fifth of the others chooses the number of components, the rest is fitted to.
+    The rows that a training with this seed validates on report the held-out density, a fifth of the
+    others chooses the number of components, the rest is fitted to.
 
     Args:
         subject: the model.
-        x: rows [rows, *input_shape].
+        data: that it was trained on.
         components: how many; None chooses.
         seed: of the split, the draws and the fit.
 
@@ -70,15 +72,16 @@ def fit_prior(subject: Subject, x: Floats, *, components: int | None, seed: int)
         DataError: rows that the model does not take.
         LatentError: too few rows, or no active dimension.
     """
-    rows = parts(*split(len(x), seed))
-    posteriors = encode(subject, x)
+    train, held_out = training_rows(data, seed)
+    posteriors = encode(subject, train.x)
     active = np.flatnonzero(posteriors.mu.var(0) > ACTIVE_VARIANCE)
     if not active.size:
         raise LatentError(
             f"{subject.origin.name}: no latent dimension is active: there is nothing to fit"
         )
     z = posteriors.draws(seed)
-    fit = z[rows.fit[:MOST_ROWS]]
+    choose = max(1, int(len(z) * CHOOSING_FRACTION))
+    fit = z[choose:][:MOST_ROWS]
     counts = COMPONENTS if components is None else (components,)
     if components is not None and len(fit) < _ROWS_A_COMPONENT * components:
         raise LatentError(
@@ -86,22 +89,21 @@ def fit_prior(subject: Subject, x: Floats, *, components: int | None, seed: int)
             f"use {_ROWS_A_COMPONENT} rows for each"
         )
     tried: dict[int, float] = {}
-    best: Mixture | None = None
+    mixtures: dict[int, Mixture] = {}
     for count in counts:
-        if best is not None and len(fit) < _ROWS_A_COMPONENT * count:
+        if mixtures and len(fit) < _ROWS_A_COMPONENT * count:
             break
-        mixture = _widen(_fit(fit[:, active], count, seed), active, z.shape[1])
-        tried[count] = -float(log_density(mixture, z[rows.choose]).mean())
+        mixtures[count] = _widen(_fit(fit[:, active], count, seed), active, z.shape[1])
+        tried[count] = -float(log_density(mixtures[count], z[:choose]).mean())
         if tried[count] > min(tried.values()):
             break
-        best = mixture
-    assert best is not None  # the first count always fits
-    held_out = z[rows.report]
+    best = mixtures[min(tried, key=lambda count: tried[count])]
+    z_held_out = encode(subject, held_out.x).draws(seed)
     entry = model_pb2.FittedPrior(
         components=len(best.weights),
         rows=len(fit),
-        held_out_nats=-float(log_density(best, held_out).mean()),
-        standard_nats=-float(log_standard(held_out).mean()),
+        held_out_nats=-float(log_density(best, z_held_out).mean()),
+        standard_nats=-float(log_standard(z_held_out).mean()),
     )
     return PriorFit(best, entry, tried, len(active))
 
