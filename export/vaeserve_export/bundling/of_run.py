@@ -16,6 +16,7 @@ from vaeserve_export.training.run import RunConfig, Summary
 
 _LIKELIHOODS = {
     "bernoulli": model_pb2.LIKELIHOOD_BERNOULLI,
+    "continuous-bernoulli": model_pb2.LIKELIHOOD_CONTINUOUS_BERNOULLI,
     "gaussian": model_pb2.LIKELIHOOD_GAUSSIAN,
 }
 _TOOLS = ("vaeserve", "torch", "onnx", "onnxscript")
@@ -55,12 +56,12 @@ def _contents(run: Path) -> tuple[dict[str, bytes], model_pb2.ModelInfo]:
         bundle.GOLDEN: npz.to_bytes(dict(golden_rows(vae))),
         bundle.CALIBRATION: run_folder.read_calibration(run),
     }
-    gaussian = config.settings.likelihood == "gaussian"
+    likelihood = vae.likelihood  # "l2" is a Gaussian to it, and a variance may be learned
     info = model_pb2.ModelInfo(
         input_shape=config.input_shape,
         latent_shape=[config.settings.latent_dim],
-        likelihood=_LIKELIHOODS[config.settings.likelihood],
-        gaussian_variance=config.settings.gaussian_variance if gaussian else 0.0,
+        likelihood=_LIKELIHOODS[likelihood.name],
+        gaussian_variance=likelihood.variance if likelihood.name == "gaussian" else 0.0,
         preprocessing=model_pb2.Preprocessing(scale=config.level) if config.level else None,
         encoder=model_pb2.Graph(
             file=bundle.ENCODER,
