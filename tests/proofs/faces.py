@@ -16,12 +16,17 @@ _HELD_OUT = 0.2
 
 SETTINGS = TrainSettings(
     model="conv",
-    latent_dim=64,
-    hidden=256,
+    latent_dim=96,
+    hidden=512,
+    activation="silu",
     likelihood="gaussian",
-    gaussian_variance=0.01,
-    epochs=24,
-    patience=24,
+    gaussian_variance=0.005,
+    epochs=30,
+    patience=99,
+    batch_size=64,
+    schedule="cosine",
+    kl_warmup_epochs=1,
+    threads=1,
 )
 
 
@@ -43,6 +48,6 @@ def load(file: Path) -> tuple[Faces, Faces]:
         x = archive["images"][:, None].astype(np.float32) / 255
         smiles, ids = archive["labels"].astype(np.int64), archive["ids"]
     blocks = np.unique(ids // _BLOCK)
-    chosen = np.random.default_rng(0).permutation(blocks)[: int(_HELD_OUT * len(blocks))]
+    chosen = np.random.default_rng(1).permutation(blocks)[: int(_HELD_OUT * len(blocks))]
     held_out = np.isin(ids // _BLOCK, chosen)
     return Faces(x[~held_out], smiles[~held_out]), Faces(x[held_out], smiles[held_out])

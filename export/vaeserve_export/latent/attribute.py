@@ -122,9 +122,10 @@ class _Task(NamedTuple):
     others: Doubles | None
 
     def weights(self, rows: Rows) -> Doubles:
-        if self.balance is None:
-            return np.ones(len(rows))
-        return directions.balancing_weights(self.labels[rows], self.balance.labels[rows])
+        """Equal for both classes, however rare the attribute is."""
+        labels = self.labels[rows]
+        other = np.zeros_like(labels) if self.balance is None else self.balance.labels[rows]
+        return directions.balancing_weights(labels, other)
 
     def fit(self, method: str, rows: Rows) -> Doubles:
         mu, labels, weights = self.mu[rows], self.labels[rows], self.weights(rows)
@@ -141,7 +142,7 @@ class _Task(NamedTuple):
 def _methods(method: str, balance: Other | None) -> tuple[str, ...]:
     plain = MEAN_DIFFERENCE if balance is None else BALANCED
     if method == AUTO:
-        return (LOGISTIC, plain)
+        return (plain, LOGISTIC)
     if method not in METHODS:
         raise LatentError(f"method {method!r}: use {AUTO}, {', '.join(METHODS)}")
     if method == BALANCED and balance is None:
