@@ -179,6 +179,7 @@ def _prepare(
         data_sha256=data.sha256,
         input_shape=data.row_shape,
         level=data.level,
+        columns=data.columns,
         versions={"python": platform.python_version(), "torch": str(torch.__version__)},
     )
     vae = build(config.vae, seed["init"])
