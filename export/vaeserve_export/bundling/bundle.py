@@ -4,6 +4,7 @@ import re
 import secrets
 import shutil
 from contextlib import suppress
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -101,6 +102,7 @@ def _contents(run: Path, name: str, version: int) -> tuple[dict[str, bytes], mod
         latent_space_id=bundle.latent_space_id(files[bundle.ENCODER], files[bundle.DECODER]),
         likelihood=_LIKELIHOODS[config.settings.likelihood],
         gaussian_variance=config.settings.gaussian_variance if gaussian else 0.0,
+        columns=[model_pb2.Column(**asdict(column)) for column in config.columns],
         preprocessing=model_pb2.Preprocessing(scale=config.level) if config.level else None,
         encoder=model_pb2.Graph(
             file=bundle.ENCODER,

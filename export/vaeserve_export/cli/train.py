@@ -14,6 +14,7 @@ import click
 from click.core import ParameterSource
 
 from vaeserve_export.cli.command import FOLDER, Command
+from vaeserve_export.cli.data_options import data_options
 from vaeserve_export.training.settings import LIKELIHOODS, MODELS, TrainSettings
 
 if TYPE_CHECKING:
@@ -34,13 +35,7 @@ def _setting(name: str, text: str, **attributes: Any) -> Callable[[_Function], _
 
 
 @click.command(cls=Command)
-@click.option(
-    "--data",
-    "spec",
-    required=True,
-    metavar="SOURCE",
-    help="digits, idx:DIR (MNIST-like files), npz:FILE or folder:DIR (PNG, JPEG).",
-)
+@data_options()
 @click.option("--out", "run", required=True, type=FOLDER, help="Run folder to write.")
 @_setting("model", "Architecture.", type=click.Choice(MODELS))
 @_setting("latent_dim", "Latent dimensions.")
@@ -58,7 +53,9 @@ def _setting(name: str, text: str, **attributes: Any) -> Callable[[_Function], _
 @_setting("threads", "PyTorch's threads.")
 @click.option("--resume", is_flag=True, help="Continue the run in the folder, as it was set up.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def train(spec: str, run: Path, resume: bool, as_json: bool, **settings: Any) -> None:
+def train(
+    spec: str, data_dir: Path | None, run: Path, resume: bool, as_json: bool, **settings: Any
+) -> None:
     """Train a VAE and keep its best weights.
 
     The loss is reconstruction + beta * KL in nats per row, both summed and not averaged over the
@@ -70,8 +67,8 @@ def train(spec: str, run: Path, resume: bool, as_json: bool, **settings: Any) ->
     if resume:
         settings = _resumed(run, settings)
     chosen = TrainSettings(**settings)
-    dataset = data.load(spec)
-    train_rows, validation_rows = map(len, data.split(len(dataset.x), chosen.seed))
+    dataset = data.load(spec, data_dir=data_dir)
+    train_rows, validation_rows = (len(p.x) for p in data.training_rows(dataset, chosen.seed))
     click.echo(
         f"{spec}: {train_rows} rows to train on and {validation_rows} to validate, "
         f"{list(dataset.row_shape)} each, values {dataset.x.min():g} to {dataset.x.max():g}; "

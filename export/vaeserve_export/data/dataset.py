@@ -1,23 +1,28 @@
 """Training data as one array in memory: which sources there are, and the split for validation."""
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from vaeserve_export.data import files as data_files
+from vaeserve_export.data import archives, idx, named, pictures, tables
+from vaeserve_export.data.rows import LEVEL, Column, Part, Rows
+from vaeserve_export.data.spec import Spec, parse
 from vaeserve_export.errors import DataError
 
 VALIDATION_FRACTION = 0.1
-SOURCES = "digits, idx:DIR, npz:FILE or folder:DIR"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Rows to train on.
+    """Rows to train on, or to measure on.
+
+    Rows of tables are standardised: (value - mean) / scale, column by column.
 
     Attributes:
         x: float32 [rows, ...]; pictures are [rows, channels, height, width] with values in [0, 1].
@@ -25,12 +30,16 @@ class Dataset:
         level: model units of one uint8 level (1/255 for levels 0..255) where rows are pictures;
             None where they are vectors.
         name: the specification it was loaded from.
+        columns: names and statistics of the table's columns; empty unless rows come from a table.
+        validation: rows that the source itself sets aside for validation; None where it does not.
     """
 
     x: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64] | None
     level: float | None
     name: str
+    columns: tuple[Column, ...] = ()
+    validation: "Dataset | None" = None
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -42,33 +51,52 @@ class Dataset:
         """Digest of the shape and the values, lower-case hex; the labels do not matter to a VAE."""
         content = hashlib.sha256(repr(self.x.shape).encode())
         content.update(np.ascontiguousarray(self.x, dtype="<f4").data)
+        if self.validation:
+            content.update(self.validation.sha256.encode())
         return content.hexdigest()
 
+    def take(self, rows: npt.NDArray[np.int64]) -> "Dataset":
+        """Some rows, by number, in that order."""
+        labels = None if self.labels is None else self.labels[rows]
+        return dataclasses.replace(self, x=self.x[rows], labels=labels, validation=None)
 
-def load(spec: str) -> Dataset:
-    """Load training data.
+
+def load(
+    spec: str,
+    *,
+    part: Literal["train", "test"] = "train",
+    data_dir: Path | None = None,
+    columns: tuple[Column, ...] = (),
+) -> Dataset:
+    """Load a part of a source of data; the order of its rows is that of files or of sorted paths.
 
     Args:
-        spec: `digits` (scikit-learn's 8x8 handwritten digits), `idx:DIR` (the train files of an
-            MNIST-like folder; its test files stay untouched), `npz:FILE` (arrays `images`, `x` or
-            `train`, and perhaps `labels`), or `folder:DIR` (PNG and JPEG pictures, sub-folders are
-            classes).
+        spec: `digits` (scikit-learn's 8x8 handwritten digits), `mnist`, `fashion-mnist`, or a
+            format and a place: see `spec.parse` and the readers.
+        part: `train` is everything but the test part. Nothing that trains or chooses loads `test`.
+        data_dir: where named sets are looked for, each in a folder of its name.
+        columns: of the model that the rows of a table are for: they are standardised by these, and
+            must have the same names. If empty, by those of the source's own train part.
 
     Raises:
-        DataError: an unknown source, or data that is missing, broken, empty, ragged or not finite.
+        DataError: an unknown source, one without that part, or data that is missing, broken,
+            empty, ragged or not finite.
     """
-    source, _, place = spec.partition(":")
-    if source == "digits" and not place:
-        rows = _digits()
-    elif source == "idx" and place:
-        rows = data_files.read_idx(Path(place))
-    elif source == "npz" and place:
-        rows = data_files.read_npz(Path(place))
-    elif source == "folder" and place:
-        rows = data_files.read_folder(Path(place))
-    else:
-        raise DataError(f"{spec!r} is no data source; use {SOURCES}")
-    return _checked(rows, spec)
+    source = parse(spec)
+    rows = _read(source, part, data_dir, columns)
+    if rows is None:
+        raise DataError(f"{spec}: has no {part} part; name a source that holds such rows alone")
+    dataset = _checked(rows, spec)
+    held_out = _read(source, "valid", data_dir, columns) if part == "train" else None
+    if held_out is None:
+        return dataset
+    validation = _checked(held_out, f"{spec} (validation)")
+    if validation.row_shape != dataset.row_shape:
+        raise DataError(
+            f"{spec}: rows for validation are {list(validation.row_shape)} each, "
+            f"those to train on {list(dataset.row_shape)}"
+        )
+    return dataclasses.replace(dataset, validation=validation)
 
 
 def split(rows: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -86,15 +114,51 @@ def split(rows: int, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.i
     return order[held_out:], order[:held_out]
 
 
-def _digits() -> data_files.Rows:
+def training_rows(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """The rows to train on and those to validate on.
+
+    A source's own validation part is used as it is; else the seed splits the rows.
+
+    Args:
+        dataset: the train part of a source.
+        seed: of the run.
+
+    Raises:
+        DataError: no validation part, and too few rows to split.
+    """
+    if dataset.validation:
+        return dataclasses.replace(dataset, validation=None), dataset.validation
+    train, validation = split(len(dataset.x), seed)
+    return dataset.take(train), dataset.take(validation)
+
+
+def _read(
+    source: Spec, part: Part, data_dir: Path | None, columns: tuple[Column, ...]
+) -> Rows | None:
+    """The rows of a part, or None if the source has none."""
+    if source.source in named.SETS:
+        return named.read(named.SETS[source.source], part, data_dir)
+    if source.place is None:
+        return _digits(part)
+    if source.source == "folder":
+        return pictures.read(source.place, part, pictures.Form(source.size, source.grey))
+    if source.source in {"csv", "parquet"}:
+        return tables.read(source.place, part, source.source, source.label, columns)
+    readers = {"idx": idx.read, "npz": archives.read_npz, "npy": archives.read_npy}
+    return readers[source.source](source.place, part)
+
+
+def _digits(part: Part) -> Rows | None:
     """1,797 pictures of 8x8 pixels with the levels 0..16, which come with scikit-learn."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - slow to import, seldom needed
 
+    if part != "train":
+        return None
     digits = load_digits()
-    return data_files.Rows(digits.images[:, None] / 16.0, digits.target, data_files.LEVEL)
+    return Rows(digits.images[:, None] / 16.0, digits.target, LEVEL)
 
 
-def _checked(rows: data_files.Rows, spec: str) -> Dataset:
+def _checked(rows: Rows, spec: str) -> Dataset:
     """What must hold for every source."""
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused
         x = np.ascontiguousarray(rows.x, np.float32)
@@ -115,4 +179,5 @@ def _checked(rows: data_files.Rows, spec: str) -> Dataset:
         labels=None if labels is None else labels.astype(np.int64),
         level=rows.level,
         name=spec,
+        columns=rows.columns,
     )

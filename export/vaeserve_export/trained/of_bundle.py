@@ -11,6 +11,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from vaeserve.v1 import bundle, model_pb2
+from vaeserve_export.data.rows import Column
 from vaeserve_export.errors import VerifyError
 from vaeserve_export.trained.subject import Origin
 from vaeserve_export.vae.likelihood import Likelihood
@@ -42,6 +43,7 @@ class BundleSubject:
             data_sha256=info.training.data_sha256,
             beta=info.training.beta if info.HasField("training") else None,
             level=info.preprocessing.scale if info.HasField("preprocessing") else None,
+            columns=tuple(Column(c.name, c.mean, c.scale) for c in info.columns),
         )
         self.likelihood = Likelihood(_LIKELIHOODS[info.likelihood], info.gaussian_variance)
         self.input_shape = tuple(info.input_shape)

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from vaeserve.v1 import bundle
+from vaeserve_export.data.rows import Column
 from vaeserve_export.errors import RunError
 from vaeserve_export.training.settings import TrainSettings
 from vaeserve_export.vae.model import Vae, VaeConfig, build
@@ -45,6 +46,7 @@ class RunConfig:
         data_sha256: digest of the data.
         input_shape: shape of one row.
         level: model units of one uint8 level where rows are pictures, else None.
+        columns: of the table that rows come from; empty unless they come from one.
         versions: of Python and PyTorch; all that took part, where a run was resumed under others.
     """
 
@@ -54,6 +56,7 @@ class RunConfig:
     input_shape: tuple[int, ...]
     level: float | None
     versions: dict[str, str]
+    columns: tuple[Column, ...] = ()
 
     @property
     def vae(self) -> VaeConfig:
@@ -137,7 +140,8 @@ def read_config(folder: Path) -> RunConfig:
     try:
         settings = TrainSettings(**values.pop("settings"))
         shape = tuple(values.pop("input_shape"))
-        return RunConfig(settings=settings, input_shape=shape, **values)
+        columns = tuple(Column(**column) for column in values.pop("columns"))
+        return RunConfig(settings=settings, input_shape=shape, columns=columns, **values)
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder / CONFIG}: is not of this version: {error}") from error
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vaeserve_export import npz
-from vaeserve_export.data.dataset import Dataset, split
+from vaeserve_export.data.dataset import Dataset, training_rows
 from vaeserve_export.errors import TrainError
 from vaeserve_export.training import run as run_folder
 from vaeserve_export.training.checkpoint import PURPOSES, TrainState, seeds
@@ -78,7 +78,7 @@ def train(
 
     Args:
         settings: of the training.
-        data: rows; a tenth is held out for validation.
+        data: rows; see `training_rows` for those that are held out for validation.
         run: folder to write to.
         resume: continue the run in that folder; it ends in the same bits as one that was never
             interrupted if threads and versions are equal.
@@ -179,6 +179,7 @@ def _prepare(
         data_sha256=data.sha256,
         input_shape=data.row_shape,
         level=data.level,
+        columns=data.columns,
         versions={"python": platform.python_version(), "torch": str(torch.__version__)},
     )
     vae = build(config.vae, seed["init"])
@@ -197,13 +198,13 @@ def _prepare(
 
 def _split(settings: TrainSettings, data: Dataset, seed: int) -> _Rows:
     """Training and validation rows; binarised validation rows are drawn once."""
-    train_rows, validation_rows = split(len(data.x), settings.seed)
-    validation = as_sent = torch.from_numpy(data.x[validation_rows])
+    train_part, validation_part = training_rows(data, settings.seed)
+    validation = as_sent = torch.from_numpy(validation_part.x)
     generator = torch.Generator().manual_seed(seed)
     if settings.binarise:
         validation = torch.bernoulli(validation, generator=generator)
     eps = torch.randn(len(validation), settings.latent_dim, generator=generator)
-    return _Rows(torch.from_numpy(data.x[train_rows]), validation, eps, as_sent)
+    return _Rows(torch.from_numpy(train_part.x), validation, eps, as_sent)
 
 
 def _finish(state: TrainState, rows: _Rows, run: Path) -> Summary:

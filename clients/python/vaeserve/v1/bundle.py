@@ -117,6 +117,11 @@ def _problems(info: model_pb2.ModelInfo) -> Iterator[str]:
         yield "likelihood must be Bernoulli or Gaussian"
     if info.HasField("preprocessing") and not 0 < info.preprocessing.scale < math.inf:
         yield f"preprocessing.scale {info.preprocessing.scale} must be above 0"
+    if info.columns and [len(info.columns)] != info.input_shape:
+        yield f"{len(info.columns)} columns do not fit input_shape {list(info.input_shape)}"
+    for column in info.columns:
+        if not (math.isfinite(column.mean) and 0 < column.scale < math.inf):
+            yield f"column {column.name!r}: mean must be finite, scale above 0"
 
 
 def _read_checked(folder: Path, entry: model_pb2.FileDigest) -> bytes:
