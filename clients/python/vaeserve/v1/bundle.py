@@ -86,6 +86,17 @@ def latent_space_id(encoder: bytes, decoder: bytes) -> str:
     return hashlib.sha256(pair).hexdigest()[:32]
 
 
+def int8_allowance(parity: float) -> float:
+    """How far an int8 output may be from its golden row, wherever it is run.
+
+    Sums in another order can round to the next step of a scale, and no further.
+
+    Args:
+        parity: how far it was when the bundle was written.
+    """
+    return 1.25 * parity + 0.01
+
+
 def read_files(folder: Path, info: model_pb2.ModelInfo) -> dict[str, bytes]:
     """Read every listed file into memory and compare it with its digest.
 
