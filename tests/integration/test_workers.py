@@ -17,7 +17,7 @@ from support.servers import ServerProcess, make_app, scrape, server_process
 from vaeserve import Client
 from vaeserve.v1 import vae_service_pb2 as pb
 from vaeserve.v1.vae_service_pb2_grpc import VaeServiceStub
-from vaeserve_export.bundling.bundle import export_run
+from vaeserve_export.bundling.of_run import export_run
 
 CONNECTIONS = 16
 REQUEST = pb.SampleRequest(model="digits", n=2, seed=7)

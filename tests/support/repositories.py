@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaeserve_export.bundling.bundle import export_run
+from vaeserve_export.bundling.of_run import export_run
 from vaeserve_export.data.dataset import Dataset, load
 from vaeserve_export.training.settings import TrainSettings
 from vaeserve_export.training.train import train

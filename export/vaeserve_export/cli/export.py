@@ -15,8 +15,30 @@ from vaeserve_export.cli.command import FOLDER, Command
 @click.option("--repository", required=True, type=FOLDER, help="Folder of models to add to.")
 @click.option("--name", required=True, help="Name of the model: a-z, 0-9, dot, dash, underscore.")
 @click.option("--version", type=int, help="Version; one above the highest there is by default.")
-def export(run: Path, repository: Path, name: str, version: int | None) -> None:
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "fp16", "int8", "dynamic-int8"]),
+    default="float32",
+    show_default=True,
+    help="Arithmetic of the graphs; less has a cost, which is measured. dynamic-int8 is refused.",
+)
+@click.option(
+    "--data",
+    "spec",
+    metavar="SOURCE",
+    help="The run's data, to set and measure fp16 or int8 on; without it, on the model's samples.",
+)
+def export(
+    run: Path, *, repository: Path, name: str, version: int | None, precision: str, spec: str | None
+) -> None:
     """Export the run RUN as a verified bundle: REPOSITORY/NAME/VERSION."""
-    from vaeserve_export.bundling.bundle import export_run
+    if spec is not None and precision == "float32":
+        raise click.UsageError("--data is for --precision fp16 or int8: float32 has no cost")
+    from vaeserve.v1 import bundle
+    from vaeserve_export.bundling.of_run import export_run
+    from vaeserve_export.cli import precision as precisions
 
-    click.echo(export_run(run, repository, name, version))
+    folder = export_run(run, repository, name, version, precision=precision, data_spec=spec)
+    click.echo(folder)
+    if precision != "float32":
+        click.echo(precisions.text(bundle.read_manifest(folder)), err=True)

@@ -1,7 +1,10 @@
 """A bundle as a subject: its two graphs, by ONNX Runtime."""
 
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from torch import Tensor, from_numpy
 
@@ -23,19 +26,20 @@ _LIKELIHOODS = {
 
 
 class BundleSubject:
-    """The graphs of a bundle; a Subject."""
+    """The graphs of a bundle; a Subject.
 
-    def __init__(self, folder: Path) -> None:
+    Latents of several axes are seen flat here, in row-major order, as prior.npz and attributes.npz
+    have them.
+    """
+
+    def __init__(self, info: model_pb2.ModelInfo, files: Mapping[str, bytes], folder: Path) -> None:
         """Load the graphs.
 
-        Raises:
-            VerifyError: no sound bundle.
+        Args:
+            info: the manifest.
+            files: contents by name, of the two graphs at least.
+            folder: where they are, or will be.
         """
-        try:
-            info = bundle.read_manifest(folder)
-            files = bundle.read_files(folder, info)
-        except bundle.BundleError as error:
-            raise VerifyError(str(error)) from error
         self.info = info
         self.origin = Origin(
             folder=folder,
@@ -47,18 +51,33 @@ class BundleSubject:
         )
         self.likelihood = Likelihood(_LIKELIHOODS[info.likelihood], info.gaussian_variance)
         self.input_shape = tuple(info.input_shape)
-        (self.latent_dim,) = info.latent_shape
+        self.latent_dim = math.prod(info.latent_shape)
         self._encoder = _session(files[info.encoder.file])
         self._decoder = _session(files[info.decoder.file])
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Load the graphs of a version's folder.
+
+        Raises:
+            VerifyError: no sound bundle.
+        """
+        try:
+            info = bundle.read_manifest(folder)
+            files = bundle.read_files(folder, info)
+        except bundle.BundleError as error:
+            raise VerifyError(str(error)) from error
+        return cls(info, files, folder)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See Subject."""
         mu, log_var = _run(self._encoder, self.info.encoder, x)
-        return mu, log_var
+        return mu.flatten(1), log_var.flatten(1)
 
     def decode(self, z: Tensor) -> Tensor:
         """See Subject."""
-        (x_hat,) = _run(self._decoder, self.info.decoder, z)
+        latents = z.reshape(len(z), *self.info.latent_shape)
+        (x_hat,) = _run(self._decoder, self.info.decoder, latents)
         return x_hat
 
     def reconstruction_nats(self, x: Tensor, z: Tensor) -> Tensor:

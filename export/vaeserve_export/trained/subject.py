@@ -32,7 +32,10 @@ class Origin:
 
 
 class Subject(Protocol):
-    """Encoder and decoder of one latent space, on rows of any number, without gradients."""
+    """Encoder and decoder of one latent space, on rows of any number, without gradients.
+
+    A latent row is flat here: latent_dim elements, whatever shape the decoder takes them in.
+    """
 
     origin: Origin
     likelihood: Likelihood

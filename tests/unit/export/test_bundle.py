@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from vaeserve.v1 import bundle, model_pb2
-from vaeserve_export.bundling import bundle as bundles, onnx_graphs
+from vaeserve_export.bundling import contents, of_run, onnx_graphs, publish as publishing
 from vaeserve_export.bundling.golden import golden_rows
+from vaeserve_export.bundling.pair import Pair
 from vaeserve_export.bundling.verify import verify
 from vaeserve_export.errors import ExportError, RunError, VerifyError
 from vaeserve_export.training import run as run_folder
@@ -27,6 +28,15 @@ PATHS = re.compile(rb"(?:/[A-Za-z_][\w.+-]*){2,}|\.py\b|site-packages|stack_trac
 @pytest.fixture
 def run(repository: Path) -> Path:
     return repository.parent / "runs" / "digits"
+
+
+def pair_of(vae: Vae) -> Pair:
+    return Pair(
+        encoder=vae.encoder.eval(),
+        decoder=vae.decoder.eval(),
+        input_shape=vae.config.input_shape,
+        latent_shape=(vae.config.latent_dim,),
+    )
 
 
 def bare_graph(path: Path) -> onnx.ModelProto:
@@ -65,7 +75,7 @@ def test_stripping_is_what_removes_the_paths(monkeypatch: pytest.MonkeyPatch) ->
     )
     monkeypatch.setattr(onnx_graphs, "_strip", lambda model, name: None)
     with pytest.raises(VerifyError, match=r"encoder: the graph holds a path: .*/"):
-        onnx_graphs.encoder_graph(build(config, 0))
+        onnx_graphs.encoder_graph(pair_of(build(config, 0)))
 
 
 def test_names_of_inputs_and_outputs(repository: Path) -> None:
@@ -81,7 +91,7 @@ def test_names_of_inputs_and_outputs(repository: Path) -> None:
 def test_equal_bytes_from_two_folders_and_processes(run: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; "
-        "from vaeserve_export.bundling.bundle import export_run;"
+        "from vaeserve_export.bundling.of_run import export_run;"
         "export_run(Path(sys.argv[1]), Path('repository'), 'digits')"
     )
     contents = []
@@ -129,10 +139,10 @@ def test_manifest(
     if picture:
         assert (info.preprocessing.scale, info.preprocessing.offset) == (1 / 255, 0)
     assert [entry.name for entry in info.files] == [
-        bundle.ENCODER,
-        bundle.DECODER,
-        bundle.GOLDEN,
         bundle.CALIBRATION,
+        bundle.DECODER,
+        bundle.ENCODER,
+        bundle.GOLDEN,
     ]
     assert info.training.negative_elbo_nats == summary.negative_elbo_nats
     assert info.training.beta == 1
@@ -153,7 +163,7 @@ def test_parity_and_batch_difference_of_every_kind_of_model(repository: Path, na
 @torch.no_grad()
 def test_golden_rows_are_the_models_own(run: Path) -> None:
     vae = run_folder.load_model(run)
-    golden = golden_rows(vae)
+    golden = golden_rows(pair_of(vae))
     assert {name: array.shape for name, array in golden.items()} == {
         "x": (256, 1, 8, 8),
         "mu": (256, 20),
@@ -178,29 +188,29 @@ def test_large_rows_make_fewer_golden_rows(side: int, rows: int) -> None:
         likelihood="bernoulli",
         gaussian_variance=1.0,
     )
-    assert len(golden_rows(build(config, 0))["x"]) == rows
+    assert len(golden_rows(pair_of(build(config, 0)))["x"]) == rows
 
 
 def test_versions_count_up_and_are_never_overwritten(run: Path, tmp_path: Path) -> None:
-    folders = [bundles.export_run(run, tmp_path, "m") for _ in range(2)]
+    folders = [of_run.export_run(run, tmp_path, "m") for _ in range(2)]
     assert folders == [tmp_path / "m" / "1", tmp_path / "m" / "2"]
-    assert bundles.export_run(run, tmp_path, "m", 10) == tmp_path / "m" / "10"
-    assert bundles._next_version(tmp_path / "m") == 11
+    assert of_run.export_run(run, tmp_path, "m", 10) == tmp_path / "m" / "10"
+    assert publishing._next_version(tmp_path / "m") == 11
     with pytest.raises(ExportError, match="10: exists already"):
-        bundles.export_run(run, tmp_path, "m", 10)
+        of_run.export_run(run, tmp_path, "m", 10)
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["1", "10", "2"]
 
 
 @pytest.mark.parametrize("name", ["", "A", "../m", "a/b", ".hidden", "x" * 65, "m\n", "-m"])
 def test_impossible_names(run: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(ExportError, match=r"model name .* use a-z"):
-        bundles.export_run(run, tmp_path / "repository", name)
+        of_run.export_run(run, tmp_path / "repository", name)
     assert not (tmp_path / "repository").exists()
 
 
 def test_impossible_version(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="use a positive integer"):
-        bundles.export_run(run, tmp_path, "m", 0)
+        of_run.export_run(run, tmp_path, "m", 0)
 
 
 def test_an_export_that_fails_parity_leaves_nothing(
@@ -208,13 +218,13 @@ def test_an_export_that_fails_parity_leaves_nothing(
 ) -> None:
     exact = golden_rows
 
-    def shifted(vae: Vae) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
-        arrays = exact(vae)
+    def shifted(pair: Pair) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+        arrays = exact(pair)
         return {**arrays, "x_hat": arrays["x_hat"] + np.float32(1e-3)}
 
-    monkeypatch.setattr(bundles, "golden_rows", shifted)
+    monkeypatch.setattr(contents, "golden_rows", shifted)
     with pytest.raises(VerifyError, match=r"x_hat differs from PyTorch's by 0\.001"):
-        bundles.export_run(run, tmp_path / "repository", "m")
+        of_run.export_run(run, tmp_path / "repository", "m")
     assert list((tmp_path / "repository").iterdir()) == []
 
 
@@ -233,13 +243,13 @@ def test_a_disk_that_fills_while_figures_are_recorded_leaves_nothing(
 
     monkeypatch.setattr(bundle, "write_manifest", full)
     with pytest.raises(ExportError, match=r"1: cannot be written: recording .* failed"):
-        bundles.export_run(run, tmp_path / "repository", "m")
+        of_run.export_run(run, tmp_path / "repository", "m")
     assert list((tmp_path / "repository").iterdir()) == []
 
 
 def test_run_that_is_not_finished(tmp_path: Path, refused: Callable[..., str]) -> None:
     with pytest.raises(RunError, match="holds no run"):
-        bundles.export_run(tmp_path / "run", tmp_path, "m")
+        of_run.export_run(tmp_path / "run", tmp_path, "m")
     line = refused("export", tmp_path / "run", "--repository", tmp_path, "--name", "m")
     assert line == f"Error: {tmp_path / 'run'}: holds no run"
 
@@ -247,4 +257,4 @@ def test_run_that_is_not_finished(tmp_path: Path, refused: Callable[..., str]) -
 def test_repository_that_cannot_be_written(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="cannot be written: "):
-        bundles.export_run(run, tmp_path / "file", "m")
+        of_run.export_run(run, tmp_path / "file", "m")

@@ -86,6 +86,17 @@ def latent_space_id(encoder: bytes, decoder: bytes) -> str:
     return hashlib.sha256(pair).hexdigest()[:32]
 
 
+def int8_allowance(parity: float) -> float:
+    """How far an int8 output may be from its golden row, wherever it is run.
+
+    Sums in another order can round to the next step of a scale, and no further.
+
+    Args:
+        parity: how far it was when the bundle was written.
+    """
+    return 1.25 * parity + 0.01
+
+
 def read_files(folder: Path, info: model_pb2.ModelInfo) -> dict[str, bytes]:
     """Read every listed file into memory and compare it with its digest.
 
@@ -93,12 +104,18 @@ def read_files(folder: Path, info: model_pb2.ModelInfo) -> dict[str, bytes]:
 
     Raises:
         BundleError: a name that leaves the folder, a missing file, a wrong size or digest, graphs
-            of another pair than the latent space id says, or a needed file that is not listed.
+            of another pair than the latent space id says, a needed file that is not listed, or a
+            prior or attributes of which the manifest tells only in part.
     """
     contents = {entry.name: _read_checked(folder, entry) for entry in info.files}
     needed = {ENCODER, DECODER, GOLDEN, CALIBRATION, info.encoder.file, info.decoder.file}
     for name in sorted(needed - contents.keys()):
         raise BundleError(f"{folder / MANIFEST}: does not list {name or 'a graph file'}")
+    told = {PRIOR: info.HasField("prior"), ATTRIBUTES: bool(info.attributes)}
+    for name, described in told.items():
+        if described != (name in contents):
+            way = "describes but does not list" if described else "lists but does not describe"
+            raise BundleError(f"{folder / MANIFEST}: {way} {name}")
     pair = latent_space_id(contents[info.encoder.file], contents[info.decoder.file])
     if pair != info.latent_space_id:
         raise BundleError(f"{folder / MANIFEST}: latent_space_id is not that of its two graphs")

@@ -1,0 +1,95 @@
+"""Export a run: what a finished training left behind becomes a bundle."""
+
+from pathlib import Path
+
+import torch
+
+from vaeserve.v1 import bundle, model_pb2
+from vaeserve_export.bundling import contents
+from vaeserve_export.bundling.contents import RealRows
+from vaeserve_export.bundling.pair import Pair
+from vaeserve_export.bundling.publish import publish, require_name
+from vaeserve_export.data import dataset as data
+from vaeserve_export.errors import ExportError
+from vaeserve_export.training import run as run_folder
+from vaeserve_export.training.run import RunConfig, Summary
+
+
+def export_run(
+    run: Path,
+    repository: Path,
+    name: str,
+    version: int | None = None,
+    *,
+    precision: str = "float32",
+    data_spec: str | None = None,
+) -> Path:
+    """Export the best weights of a finished run; equal runs give equal bytes.
+
+    Args:
+        run: the run folder.
+        repository: folder of models; made if it is not there.
+        name: of the model: lower-case letters, digits, dot, dash and underscore; at most 64.
+        version: a positive integer; by default one above the highest there is.
+        precision: "float32", "fp16" or "int8".
+        data_spec: where the run's data is now; a reduced precision is then set on its training
+            rows and its cost measured on its validation rows, else on samples of the model's own.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        DataError: the data cannot be read.
+        ExportError: an impossible name or precision, other data than the run's, a version that
+            exists, or a folder that cannot be written.
+        RunError: no finished run.
+        VerifyError: ONNX Runtime does not reproduce PyTorch's outputs.
+    """
+    require_name(name)  # before the work
+    contents.require_precision(precision)
+    config, summary = run_folder.read_config(run), run_folder.read_summary(run)
+    vae = run_folder.load_model(run)
+    pair = Pair(
+        encoder=vae.encoder,
+        decoder=vae.decoder,
+        input_shape=config.input_shape,
+        latent_shape=(config.settings.latent_dim,),
+    )
+    gaussian = config.settings.likelihood == "gaussian"
+    info = model_pb2.ModelInfo(
+        likelihood=contents.LIKELIHOODS[config.settings.likelihood],
+        gaussian_variance=config.settings.gaussian_variance if gaussian else 0.0,
+        columns=[model_pb2.Column(**asdict(column)) for column in config.columns],
+        preprocessing=model_pb2.Preprocessing(scale=config.level) if config.level else None,
+        training=_training(config, summary),
+    )
+    real = None if data_spec is None else _real_rows(run, config, data_spec)
+    files = contents.fill(info, pair, precision, real)
+    files[bundle.CALIBRATION] = run_folder.read_calibration(run)
+    return publish(files, info, repository, name, version)
+
+
+def _real_rows(run: Path, config: RunConfig, spec: str) -> RealRows:
+    dataset = data.load(spec)
+    if dataset.sha256 != config.data_sha256:
+        raise ExportError(f"{spec}: is not the data that {run} was trained on ({config.data})")
+    train, validation = data.split(len(dataset.x), config.settings.seed)
+    return RealRows(
+        ranges=torch.from_numpy(dataset.x[train]),
+        held_out=torch.from_numpy(dataset.x[validation]),
+        source="validation",
+    )
+
+
+def _training(config: RunConfig, summary: Summary) -> model_pb2.TrainingMetrics:
+    return model_pb2.TrainingMetrics(
+        epochs=summary.epochs,
+        train_rows=summary.train_rows,
+        validation_rows=summary.validation_rows,
+        reconstruction_nats=summary.reconstruction_nats,
+        kl_nats=summary.kl_nats,
+        negative_elbo_nats=summary.negative_elbo_nats,
+        beta=config.settings.beta,
+        data_sha256=config.data_sha256,
+        active_units=summary.active_units,
+    )
