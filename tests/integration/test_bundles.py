@@ -103,7 +103,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "swapped graphs": (swap_graphs, "latent_space_id is not that of its two graphs"),
     "no likelihood": (
         lambda folder: edit_manifest(folder, lambda manifest: manifest.pop("likelihood")),
-        "likelihood must be Bernoulli or Gaussian",
+        "likelihood must be Bernoulli, continuous Bernoulli or Gaussian",
     ),
     "Gaussian without variance": (
         lambda folder: edit_manifest(

@@ -1,6 +1,6 @@
 """`make results`: train and measure every row of docs/results.md.
 
-Two rows at a time, one thread each. A row that is finished is not repeated, one that was interrupted
+Two rows at a time, one thread each. A row that is finished is not repeated, one that was stopped
 goes on from its checkpoint: the command may be stopped at any time and started again.
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from results.table import table
 
 from results.rows import ROWS, Row
-from results.table import table
 
 
 @click.command(context_settings={"show_default": True})

@@ -7,6 +7,7 @@ from vaeserve.v1 import model_pb2, model_service_pb2
 
 _LIKELIHOODS = {
     model_pb2.LIKELIHOOD_BERNOULLI: "bernoulli",
+    model_pb2.LIKELIHOOD_CONTINUOUS_BERNOULLI: "continuous-bernoulli",
     model_pb2.LIKELIHOOD_GAUSSIAN: "gaussian",
 }
 
@@ -71,7 +72,7 @@ class ModelInfo:
         input_shape: shape of one input row without the batch axis.
         latent_shape: shape of one latent row without the batch axis.
         latent_space_id: identity of the latent space.
-        likelihood: p(x|z): "bernoulli", "gaussian", or "unspecified".
+        likelihood: p(x|z): "bernoulli", "continuous-bernoulli", "gaussian", or "unspecified".
         gaussian_variance: variance of the Gaussian likelihood, squared model units; 0 with another
             one.
         preprocessing: meaning of uint8 levels; None where rows are no pictures, and uint8 is

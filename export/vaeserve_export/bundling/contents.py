@@ -20,6 +20,7 @@ from vaeserve_export.vae.objective import Terms, kl_nats
 
 LIKELIHOODS = {
     "bernoulli": model_pb2.LIKELIHOOD_BERNOULLI,
+    "continuous-bernoulli": model_pb2.LIKELIHOOD_CONTINUOUS_BERNOULLI,
     "gaussian": model_pb2.LIKELIHOOD_GAUSSIAN,
 }
 PRECISIONS = {

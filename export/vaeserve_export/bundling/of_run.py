@@ -1,5 +1,6 @@
 """Export a run: what a finished training left behind becomes a bundle."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -55,10 +56,10 @@ def export_run(
         input_shape=config.input_shape,
         latent_shape=(config.settings.latent_dim,),
     )
-    gaussian = config.settings.likelihood == "gaussian"
+    likelihood = vae.likelihood  # "l2" is a Gaussian to it, and a variance may be learned
     info = model_pb2.ModelInfo(
-        likelihood=contents.LIKELIHOODS[config.settings.likelihood],
-        gaussian_variance=config.settings.gaussian_variance if gaussian else 0.0,
+        likelihood=contents.LIKELIHOODS[likelihood.name],
+        gaussian_variance=likelihood.variance if likelihood.name == "gaussian" else 0.0,
         columns=[model_pb2.Column(**asdict(column)) for column in config.columns],
         preprocessing=model_pb2.Preprocessing(scale=config.level) if config.level else None,
         training=_training(config, summary),
@@ -73,10 +74,10 @@ def _real_rows(run: Path, config: RunConfig, spec: str) -> RealRows:
     dataset = data.load(spec)
     if dataset.sha256 != config.data_sha256:
         raise ExportError(f"{spec}: is not the data that {run} was trained on ({config.data})")
-    train, validation = data.split(len(dataset.x), config.settings.seed)
+    train, validation = data.training_rows(dataset, config.settings.seed)
     return RealRows(
-        ranges=torch.from_numpy(dataset.x[train]),
-        held_out=torch.from_numpy(dataset.x[validation]),
+        ranges=torch.from_numpy(train.x),
+        held_out=torch.from_numpy(validation.x),
         source="validation",
     )
 

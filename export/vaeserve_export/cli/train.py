@@ -15,7 +15,16 @@ from click.core import ParameterSource
 
 from vaeserve_export.cli.command import FOLDER, Command
 from vaeserve_export.cli.data_options import data_options
-from vaeserve_export.training.settings import LIKELIHOODS, MODELS, TrainSettings
+from vaeserve_export.training.settings import (
+    ACTIVATIONS,
+    DEVICES,
+    LIKELIHOODS,
+    MODELS,
+    OPTIMISERS,
+    PRECISIONS,
+    SCHEDULES,
+    TrainSettings,
+)
 
 if TYPE_CHECKING:
     from vaeserve_export.training.run import Summary
@@ -24,6 +33,7 @@ _INTERRUPTED = 130  # as shells have it
 
 _DEFAULTS = TrainSettings()
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_among = click.Choice[str]
 
 
 def _setting(name: str, text: str, **attributes: Any) -> Callable[[_Function], _Function]:
@@ -37,20 +47,29 @@ def _setting(name: str, text: str, **attributes: Any) -> Callable[[_Function], _
 @click.command(cls=Command)
 @data_options()
 @click.option("--out", "run", required=True, type=FOLDER, help="Run folder to write.")
-@_setting("model", "Architecture.", type=click.Choice(MODELS))
+@_setting("model", "Architecture; ae and conv-ae have no noise and no KL.", type=_among(MODELS))
 @_setting("latent_dim", "Latent dimensions.")
-@_setting("hidden", "Width of the hidden layer next to the latents.")
-@_setting("likelihood", "p(x|z): bernoulli for values in [0, 1].", type=click.Choice(LIKELIHOODS))
+@_setting("hidden", "Width of the hidden layers; of conv of the one next to the latents.")
+@_setting("layers", "Hidden layers of mlp and ae, in either direction.")
+@_setting("activation", "After each hidden layer.", type=_among(ACTIVATIONS))
+@_setting("likelihood", "p(x|z): both bernoullis for values in [0, 1].", type=_among(LIKELIHOODS))
 @_setting("gaussian_variance", "Variance of the Gaussian likelihood, in squared data units.")
+@_setting("learn_variance", "Learn that variance, from there on.", is_flag=True)
 @_setting("epochs", "Passes over the training rows, at most.")
-@_setting("batch_size", "Rows a step.")
-@_setting("learning_rate", "Of Adam.")
+@_setting("batch_size", "Rows a step, of all processes together.")
+@_setting("optimiser", "muon: for weight matrices, beside Adam.", type=_among(OPTIMISERS))
+@_setting("learning_rate", "Of the optimiser; with muon, Adam's is a tenth.")
+@_setting("schedule", "Of the learning rate over all epochs.", type=_among(SCHEDULES))
 @_setting("beta", "Weight of the KL in the loss.")
 @_setting("kl_warmup_epochs", "Epochs over which that weight grows to beta.")
+@_setting("kl_cycle_epochs", "Epochs after which that growth starts again; 0: never.")
+@_setting("free_bits", "Nats of KL in each latent dimension that cost nothing.")
 @_setting("patience", "Epochs without a better validation loss before training stops.")
 @_setting("binarise", "Draw binary pixels anew each epoch.", is_flag=True)
 @_setting("seed", "Of everything random.")
-@_setting("threads", "PyTorch's threads.")
+@_setting("precision", "Of the factors of matrix products in training.", type=_among(PRECISIONS))
+@_setting("threads", "PyTorch's threads; 0: measured.")
+@_setting("device", "Where to train.", type=_among(DEVICES))
 @click.option("--resume", is_flag=True, help="Continue the run in the folder, as it was set up.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def train(

@@ -21,6 +21,7 @@ from vaeserve_export.vae.likelihood import Likelihood
 
 _LIKELIHOODS = {
     model_pb2.LIKELIHOOD_BERNOULLI: "bernoulli",
+    model_pb2.LIKELIHOOD_CONTINUOUS_BERNOULLI: "continuous-bernoulli",
     model_pb2.LIKELIHOOD_GAUSSIAN: "gaussian",
 }
 

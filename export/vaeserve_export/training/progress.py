@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vaeserve_export.training.train import EpochRecord, Listener
+from vaeserve_export.training.records import EpochRecord, Listener
 
 if TYPE_CHECKING:
     from click._termui_impl import ProgressBar

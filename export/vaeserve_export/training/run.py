@@ -25,6 +25,7 @@ from vaeserve.v1 import bundle
 from vaeserve_export.data.rows import Column
 from vaeserve_export.errors import RunError
 from vaeserve_export.training.settings import TrainSettings
+from vaeserve_export.vae.likelihood import L2_VARIANCE
 from vaeserve_export.vae.model import Vae, VaeConfig, build
 
 CONFIG = "config.json"
@@ -33,7 +34,7 @@ CHECKPOINT = "checkpoint.safetensors"
 WEIGHTS = "model.safetensors"
 SUMMARY = "summary.json"
 
-_MAY_CHANGE = ("epochs", "patience", "threads")
+_MAY_CHANGE = ("epochs", "patience", "threads", "device")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,10 @@ class RunConfig:
         input_shape: shape of one row.
         level: model units of one uint8 level where rows are pictures, else None.
         columns: of the table that rows come from; empty unless they come from one.
-        versions: of Python and PyTorch; all that took part, where a run was resumed under others.
+        versions: of Python, PyTorch and vaeserve; and the commit of the folder that the training
+            was started in, where that is a git repository, with "-dirty" if it had changes. All
+            that took part, where a run was resumed under others.
+        threads: of PyTorch in each process, as set or measured.
     """
 
     settings: TrainSettings
@@ -56,19 +60,24 @@ class RunConfig:
     input_shape: tuple[int, ...]
     level: float | None
     versions: dict[str, str]
+    threads: int
     columns: tuple[Column, ...] = ()
 
     @property
     def vae(self) -> VaeConfig:
         """The model's configuration."""
         settings = self.settings
+        l2 = settings.likelihood == "l2"
         return VaeConfig(
             model=settings.model,
             input_shape=self.input_shape,
             latent_dim=settings.latent_dim,
             hidden=settings.hidden,
-            likelihood=settings.likelihood,
-            gaussian_variance=settings.gaussian_variance,
+            layers=settings.layers,
+            activation=settings.activation,
+            likelihood="gaussian" if l2 else settings.likelihood,
+            gaussian_variance=L2_VARIANCE if l2 else settings.gaussian_variance,
+            learn_variance=settings.learn_variance,
         )
 
 
@@ -86,6 +95,7 @@ class Summary:
         negative_elbo_nats: their sum, whatever beta was.
         active_units: latent dimensions with Var_x(mu) > 0.01.
         seconds: time spent in training.
+        cpu_seconds: processor time spent in training, by all threads and processes.
     """
 
     epochs: int
@@ -97,13 +107,15 @@ class Summary:
     negative_elbo_nats: float
     active_units: int
     seconds: float
+    cpu_seconds: float
 
 
 def open_run(folder: Path, config: RunConfig, *, resume: bool) -> None:
     """Start a run in a folder, or make sure that the one in it is the same.
 
     A run that ended before its first checkpoint has nothing to lose and may be started again. One
-    that is resumed may change its epochs, patience and threads; config.json then has the new ones.
+    that is resumed may change its epochs, patience, threads and device; config.json then has the
+    new ones.
 
     Raises:
         RunError: the folder is taken, or holds no run to resume, or one of other data or settings.
@@ -115,7 +127,7 @@ def open_run(folder: Path, config: RunConfig, *, resume: bool) -> None:
             name: _joined(before.versions.get(name), version)
             for name, version in config.versions.items()
         }
-        now = dataclasses.replace(before, settings=config.settings, versions=versions)
+        now = dataclasses.replace(config, data=before.data, versions=versions)
         write_atomic(folder / CONFIG, _json(dataclasses.asdict(now)))
         return
     if any((folder / file).exists() for file in (CHECKPOINT, SUMMARY)):
@@ -144,6 +156,21 @@ def read_config(folder: Path) -> RunConfig:
         return RunConfig(settings=settings, input_shape=shape, columns=columns, **values)
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder / CONFIG}: is not of this version: {error}") from error
+
+
+def read_checkpoint(folder: Path) -> bytes | None:
+    """The bytes of the checkpoint, if there is one.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    path = folder / CHECKPOINT
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def trim_metrics(folder: Path, epochs: int) -> None:
@@ -176,7 +203,8 @@ def append_metrics(folder: Path, record: dict[str, float]) -> None:
 
 def finish(folder: Path, best: dict[str, Tensor], summary: Summary, calibration: bytes) -> None:
     """Write what export needs; the summary last, because it marks the run as finished."""
-    write_atomic(folder / WEIGHTS, safetensors.torch.save(best))
+    weights = {name: value.cpu().contiguous() for name, value in best.items()}
+    write_atomic(folder / WEIGHTS, safetensors.torch.save(weights))
     write_atomic(folder / bundle.CALIBRATION, calibration)
     write_atomic(folder / SUMMARY, _json(dataclasses.asdict(summary)))
 

@@ -1,66 +1,32 @@
 """Training: one flat loop in plain PyTorch."""
 
 import math
-import platform
-import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from vaeserve_export import npz
-from vaeserve_export.data.dataset import Dataset, training_rows
+from vaeserve_export.data.dataset import Dataset
 from vaeserve_export.errors import TrainError
-from vaeserve_export.training import run as run_folder
-from vaeserve_export.training.checkpoint import PURPOSES, TrainState, seeds
-from vaeserve_export.training.run import RunConfig, Summary
+from vaeserve_export.training import optimisers, run as run_folder
+from vaeserve_export.training.checkpoint import TrainState
+from vaeserve_export.training.group import Group, current_group
+from vaeserve_export.training.kl_weight import kl_weight, warm_since
+from vaeserve_export.training.learning_rate import learning_rate_share
+from vaeserve_export.training.loss import Loss
+from vaeserve_export.training.precision import matrix_products
+from vaeserve_export.training.records import EpochRecord, Listener
+from vaeserve_export.training.rows import Validation, epoch_order
+from vaeserve_export.training.run import Summary
+from vaeserve_export.training.saving import Saving, not_finite
 from vaeserve_export.training.settings import TrainSettings
+from vaeserve_export.training.start import start
+from vaeserve_export.training.validation import Figures, validate
 from vaeserve_export.vae import calibration
-from vaeserve_export.vae.model import build
-from vaeserve_export.vae.objective import evaluate, row_terms
-
-CHECKPOINT_SECONDS = 5.0  # an epoch of a small net takes milliseconds, writing the file takes more
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochRecord:
-    """One line of metrics.jsonl: means in nats per row; the -ELBO is always that of beta = 1."""
-
-    epoch: int
-    step: int
-    train_reconstruction_nats: float
-    train_kl_nats: float
-    train_negative_elbo_nats: float
-    train_loss: float
-    beta_now: float
-    validation_reconstruction_nats: float
-    validation_kl_nats: float
-    validation_negative_elbo_nats: float
-    validation_loss: float
-    active_units: int
-    seconds: float
-
-
-class Listener(Protocol):
-    """Is told how training goes; an exception from it stops the training."""
-
-    def batch(self, epoch: int, rows_done: int) -> None:
-        """A step is done, and with it so many rows of this epoch."""
-
-    def epoch(self, record: EpochRecord) -> None:
-        """An epoch is done."""
-
-
-class _Rows(NamedTuple):
-    """The data as the loop needs it; the validation noise is drawn once, so epochs compare."""
-
-    train: Tensor
-    validation: Tensor
-    validation_eps: Tensor
-    validation_as_sent: Tensor
-    """The validation rows as a caller sends them: never binarised."""
 
 
 def train(
@@ -70,19 +36,22 @@ def train(
     *,
     resume: bool = False,
     listener: Listener | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """Train until the epochs are over or the validation loss stalls, and keep the best weights.
 
     What is compared is the loss at full beta on the validation rows, always with the same noise:
-    the -ELBO where beta is 1. Patience starts after the KL warm-up.
+    the -ELBO where beta is 1. Patience starts after the KL warm-up, and again after each of its
+    cycles. Where torch.distributed is initialised, all its processes train one model.
 
     Args:
         settings: of the training.
         data: rows; see `training_rows` for those that are held out for validation.
-        run: folder to write to.
+        run: folder to write to; only the first process does.
         resume: continue the run in that folder; it ends in the same bits as one that was never
             interrupted if threads and versions are equal.
         listener: told about progress.
+        stop: asked after each step whether to write a checkpoint and end.
 
     Returns:
         The figures of the best weights.
@@ -90,159 +59,110 @@ def train(
     Raises:
         TrainError: data that the likelihood or model cannot take, or a loss that is not finite.
         RunError: the folder is taken, or does not fit what is to be resumed.
+        Stopped: `stop` said so.
     """
-    torch.set_num_threads(settings.threads)
-    seed = seeds(settings.seed, ("init", "validation", *PURPOSES))
-    state = _prepare(settings, data, run, seed, resume=resume)
-    rows = _split(settings, data, seed["validation"])
-    vae, optimiser, generators, progress = (
-        state.vae,
-        state.optimiser,
-        state.generators,
-        state.progress,
-    )
-    started = time.monotonic() - progress.seconds
-    saved_at = float("-inf")
+    group = current_group()
+    state, rows, validation, order_seed, device = start(settings, data, run, group, resume=resume)
+    vae, progress, saving = state.vae, state.progress, Saving(state, run, group)
+    loss: nn.Module = Loss(vae, settings.free_bits, group)
+    if group.size > 1:
+        loss = DistributedDataParallel(loss)
 
     while progress.epoch < settings.epochs and not _has_stalled(state, settings):
-        progress.epoch += 1
-        beta_now = settings.beta * min(1.0, progress.epoch / max(1, settings.kl_warmup_epochs))
-        rows_done, sums = 0, torch.zeros(3, dtype=torch.float64)
-        order = torch.randperm(len(rows.train), generator=generators["shuffle"])
-        for batch in torch.split(order, settings.batch_size):
-            x = rows.train[batch]
-            if settings.binarise:
-                x = torch.bernoulli(x, generator=generators["binarise"])
-            eps = torch.randn(len(x), settings.latent_dim, generator=generators["eps"])
-            terms = row_terms(vae, x, eps)
-            reconstruction, kl = terms.reconstruction.mean(), terms.kl.mean()
-            loss = reconstruction + beta_now * kl
-            if not torch.isfinite(loss):
-                raise TrainError(_not_finite(settings, progress.epoch))
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            progress.step += 1
-            rows_done += len(x)
-            sums += len(x) * torch.stack([reconstruction, kl, loss]).detach()
-            if listener:
-                listener.batch(progress.epoch, rows_done)
+        order = epoch_order(len(rows), order_seed, progress.epoch)
+        batches = torch.split(order, settings.batch_size)
+        with matrix_products(settings.precision):
+            for batch in batches[progress.batch :]:
+                middle = progress.epoch + (progress.batch + 0.5) / len(batches)
+                end = progress.epoch + (progress.batch + 1) / len(batches)
+                optimisers.set_learning_rates(state.optimisers, settings, middle)
+                weight = kl_weight(settings, end)
+                x, eps = rows.draw(batch, state.generators, group.rank, group.size)
+                part, sums = loss(x.to(device), eps.to(device), weight, len(batch))
+                (group.size * part).backward()  # DistributedDataParallel takes the processes' mean
+                optimisers.step(state.optimisers)
+                state.sums += sums
+                progress.step += 1
+                progress.batch += 1
+                if listener:
+                    done = min(len(rows), progress.batch * settings.batch_size)
+                    listener.batch(progress.epoch + 1, done)
+                saving.after_step(settings, stop)
 
-        train_rec, train_kl, train_loss = (sums / len(rows.train)).tolist()
-        validation = evaluate(vae, rows.validation, rows.validation_eps)
-        val_rec, val_kl = _mean(validation.reconstruction), _mean(validation.kl)
-        val_loss = val_rec + settings.beta * val_kl
-        if not math.isfinite(val_loss):
-            raise TrainError(_not_finite(settings, progress.epoch))
-        if val_loss < progress.best_loss:
-            progress.best_epoch, progress.best_loss = progress.epoch, val_loss
+        progress.epoch, progress.batch = progress.epoch + 1, 0
+        saving.collect()
+        record = _record(state, settings, weight, len(rows), validate(vae, validation, group))
+        state.sums.zero_()
+        if not all(map(math.isfinite, (record.train_loss, record.validation_loss))):
+            raise TrainError(not_finite(settings, progress.epoch))
+        if record.validation_loss < progress.best_loss:
+            progress.best_epoch, progress.best_loss = progress.epoch, record.validation_loss
             state.best = {name: value.clone() for name, value in vae.state_dict().items()}
-        progress.seconds = time.monotonic() - started
-        record = EpochRecord(
-            epoch=progress.epoch,
-            step=progress.step,
-            train_reconstruction_nats=train_rec,
-            train_kl_nats=train_kl,
-            train_negative_elbo_nats=train_rec + train_kl,
-            train_loss=train_loss,
-            beta_now=beta_now,
-            validation_reconstruction_nats=val_rec,
-            validation_kl_nats=val_kl,
-            validation_negative_elbo_nats=val_rec + val_kl,
-            validation_loss=val_loss,
-            active_units=calibration.active_units(validation.mu),
-            seconds=progress.seconds,
-        )
-        run_folder.append_metrics(run, asdict(record))
-        if time.monotonic() - saved_at >= CHECKPOINT_SECONDS:
-            state.save(run / run_folder.CHECKPOINT)
-            saved_at = time.monotonic()
+        if group.first:
+            run_folder.append_metrics(run, asdict(record))
+        saving.after_epoch()
         if listener:
             listener.epoch(record)
 
-    state.save(run / run_folder.CHECKPOINT)
-    return _finish(state, rows, run)
+    saving.write()
+    return _finish(state, len(rows), validation, run, group)
 
 
-def _prepare(
-    settings: TrainSettings, data: Dataset, run: Path, seed: dict[str, int], *, resume: bool
-) -> TrainState:
-    """Open the run folder; fresh state, or that of its checkpoint."""
-    if settings.likelihood == "bernoulli" and not 0 <= data.x.min() <= data.x.max() <= 1:
-        raise TrainError(
-            f"likelihood bernoulli needs values in [0, 1], the data has {data.x.min():g} to "
-            f"{data.x.max():g}; use likelihood gaussian"
-        )
-    config = RunConfig(
-        settings=settings,
-        data=data.name,
-        data_sha256=data.sha256,
-        input_shape=data.row_shape,
-        level=data.level,
-        columns=data.columns,
-        versions={"python": platform.python_version(), "torch": str(torch.__version__)},
+def _record(
+    state: TrainState, settings: TrainSettings, weight: float, rows: int, validation: Figures
+) -> EpochRecord:
+    """The figures of the epoch that has just been completed."""
+    progress, likelihood = state.progress, state.vae.likelihood
+    train_rec, train_kl, train_loss = (state.sums / rows).tolist()
+    return EpochRecord(
+        epoch=progress.epoch,
+        step=progress.step,
+        train_reconstruction_nats=train_rec,
+        train_kl_nats=train_kl,
+        train_negative_elbo_nats=train_rec + train_kl,
+        train_loss=train_loss,
+        beta_now=weight,
+        learning_rate=settings.learning_rate * learning_rate_share(settings, progress.epoch),
+        validation_reconstruction_nats=validation.reconstruction,
+        validation_kl_nats=validation.kl,
+        validation_negative_elbo_nats=validation.reconstruction + validation.kl,
+        validation_loss=validation.reconstruction + settings.beta * validation.kl,
+        active_units=validation.active_units,
+        gaussian_variance=likelihood.variance if likelihood.name == "gaussian" else 0.0,
+        seconds=progress.seconds,
+        cpu_seconds=progress.cpu_seconds,
     )
-    vae = build(config.vae, seed["init"])
-    state = TrainState(
-        vae=vae,
-        optimiser=torch.optim.Adam(vae.parameters(), settings.learning_rate),
-        generators={name: torch.Generator().manual_seed(seed[name]) for name in PURPOSES},
-    )
-    run_folder.open_run(run, config, resume=resume)
-    checkpoint = run / run_folder.CHECKPOINT
-    if checkpoint.exists():
-        state.load(checkpoint)
-    run_folder.trim_metrics(run, state.progress.epoch)
-    return state
 
 
-def _split(settings: TrainSettings, data: Dataset, seed: int) -> _Rows:
-    """Training and validation rows; binarised validation rows are drawn once."""
-    train_part, validation_part = training_rows(data, settings.seed)
-    validation = as_sent = torch.from_numpy(validation_part.x)
-    generator = torch.Generator().manual_seed(seed)
-    if settings.binarise:
-        validation = torch.bernoulli(validation, generator=generator)
-    eps = torch.randn(len(validation), settings.latent_dim, generator=generator)
-    return _Rows(torch.from_numpy(train_part.x), validation, eps, as_sent)
-
-
-def _finish(state: TrainState, rows: _Rows, run: Path) -> Summary:
+def _finish(
+    state: TrainState, train_rows: int, validation: Validation, run: Path, group: Group
+) -> Summary:
     """Measure the best weights and write what export needs.
 
     Under binarise the summary's figures are those of binarised rows, as in the literature. The
     calibration is that of grey ones: it places the scores of rows that callers send.
     """
-    state.vae.load_state_dict(state.best)
-    best = evaluate(state.vae, rows.validation, rows.validation_eps)
-    reconstruction, kl = _mean(best.reconstruction), _mean(best.kl)
+    vae = state.vae.cpu()
+    vae.load_state_dict(state.best)
+    best = validate(vae, validation, Group())  # each process all rows, for each returns the figures
     summary = Summary(
         epochs=state.progress.best_epoch,
         epochs_run=state.progress.epoch,
-        train_rows=len(rows.train),
-        validation_rows=len(rows.validation),
-        reconstruction_nats=reconstruction,
-        kl_nats=kl,
-        negative_elbo_nats=reconstruction + kl,
-        active_units=calibration.active_units(best.mu),
+        train_rows=train_rows,
+        validation_rows=len(validation.x),
+        reconstruction_nats=best.reconstruction,
+        kl_nats=best.kl,
+        negative_elbo_nats=best.reconstruction + best.kl,
+        active_units=best.active_units,
         seconds=state.progress.seconds,
+        cpu_seconds=state.progress.cpu_seconds,
     )
-    scores = npz.to_bytes(calibration.measure(state.vae, rows.validation_as_sent))
-    run_folder.finish(run, state.best, summary, scores)
+    if group.first:
+        scores = npz.to_bytes(calibration.measure(vae, validation.as_sent))
+        run_folder.finish(run, state.best, summary, scores)
     return summary
 
 
 def _has_stalled(state: TrainState, settings: TrainSettings) -> bool:
-    since = max(state.progress.best_epoch, settings.kl_warmup_epochs)
+    since = max(state.progress.best_epoch, warm_since(settings, state.progress.epoch))
     return state.progress.epoch - since >= settings.patience
-
-
-def _mean(nats: Tensor) -> float:
-    return float(nats.double().mean())
-
-
-def _not_finite(settings: TrainSettings, epoch: int) -> str:
-    cause = f"the learning rate {settings.learning_rate:g} is most likely too high"
-    if settings.likelihood == "gaussian":
-        cause += f", or the Gaussian variance {settings.gaussian_variance:g} too small"
-    return f"the loss is not finite in epoch {epoch}: {cause}"

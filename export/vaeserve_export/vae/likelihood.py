@@ -7,8 +7,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
+L2_VARIANCE = 0.5
+"""With this variance the Gaussian's -log p(x|z) is the squared error plus a constant."""
+
 _BELOW_ONE = 1 - 2**-24  # the float32 next to 1: a saturated sigmoid has forgotten its logit
 _ABOVE_ZERO = torch.finfo(torch.float32).tiny
+_SERIES_BELOW = 0.5  # logits whose normalising constant is better summed than divided
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,7 @@ class Likelihood:
     """The density of a row's elements, independent given z.
 
     Attributes:
-        name: "bernoulli" or "gaussian".
+        name: "bernoulli", "continuous-bernoulli" or "gaussian".
         variance: of the Gaussian, in squared data units.
     """
 
@@ -28,29 +32,67 @@ class Likelihood:
 
         Bernoulli: the cross-entropy -(x log p + (1 - x) log(1 - p)), from logits so that it cannot
         overflow. Grey levels are taken as probabilities: it is then the mean over binarised
-        pictures. Gaussian with variance v: ((x - mean)^2 / v + log(2 pi v)) / 2, the density with
+        pictures. Continuous Bernoulli: the same with its normalising constant, a density on
+        [0, 1]. Gaussian with variance v: ((x - mean)^2 / v + log(2 pi v)) / 2, the density with
         its constant.
 
         Args:
             raw: the decoder's raw output [rows, ...]: logits or means.
-            x: the rows themselves, same shape; in [0, 1] if Bernoulli.
+            x: the rows themselves, same shape; in [0, 1] unless Gaussian.
 
         Returns:
             Nats, [rows].
         """
-        if self.name == "bernoulli":
-            elements = F.binary_cross_entropy_with_logits(raw, x, reduction="none")
-        else:
-            constant = math.log(2 * math.pi * self.variance)
-            elements = 0.5 * ((x - raw).square() / self.variance + constant)
+        if self.name == "gaussian":
+            return gaussian_nats(raw, x, math.log(self.variance))
+        elements = F.binary_cross_entropy_with_logits(raw, x, reduction="none")
+        if self.name == "continuous-bernoulli":
+            elements = elements - log_normaliser(raw)
         return elements.flatten(1).sum(1)
 
     def mean(self, raw: Tensor) -> Tensor:
-        """The mean of p(x|z), which a decoder graph returns, of the raw output."""
-        return raw.sigmoid() if self.name == "bernoulli" else raw
+        """What a decoder graph returns, of the raw output.
+
+        The mean of p(x|z); of the continuous Bernoulli its parameter lambda, which is near it.
+        """
+        return raw if self.name == "gaussian" else raw.sigmoid()
 
     def raw(self, mean: Tensor) -> Tensor:
         """The raw output of the mean: the inverse of `mean`, as far as float32 remembers it."""
-        if self.name != "bernoulli":
+        if self.name == "gaussian":
             return mean
         return mean.clamp(min=_ABOVE_ZERO).log() - (-mean.clamp(max=_BELOW_ONE)).log1p()
+
+
+def gaussian_nats(mean: Tensor, x: Tensor, log_variance: Tensor | float) -> Tensor:
+    """-log N(x; mean, v I), summed over a row's elements: nats, [rows].
+
+    Args:
+        mean: [rows, ...].
+        x: [rows, ...].
+        log_variance: log v, of squared data units; a tensor (a scalar) if it is learned.
+    """
+    precision = torch.exp(-torch.as_tensor(log_variance, dtype=mean.dtype, device=mean.device))
+    elements = x[0].numel()
+    squares = (x - mean).square().flatten(1).sum(1)
+    return 0.5 * (squares * precision + elements * (math.log(2 * math.pi) + log_variance))
+
+
+def log_normaliser(logits: Tensor) -> Tensor:
+    """Log C(lambda) of the continuous Bernoulli, element by element.
+
+    C = 2 artanh(1 - 2 lambda) / (1 - 2 lambda), and 2 at lambda = 1/2 (Loaiza-Ganem and Cunningham
+    2019, equation 6). With lambda = sigmoid(l) that is l / tanh(l / 2), an even function of l; near
+    0, where it would be 0 / 0, the first terms of its series in u = l / 2 are used:
+    log(u coth u) = u^2/3 - 7 u^4/90 + 62 u^6/2835 - 127 u^8/18900 + ...
+
+    Args:
+        logits: log(lambda / (1 - lambda)).
+    """
+    size = logits.abs()
+    near = size < _SERIES_BELOW
+    # Each branch sees harmless values where the other is taken, or its gradient would be 0 * inf.
+    far_half = torch.where(near, torch.ones_like(size), size) / 2
+    square = torch.where(near, size / 2, torch.zeros_like(size)).square()
+    series = square * (1 / 3 - square * (7 / 90 - square * (62 / 2835 - square * 127 / 18900)))
+    return math.log(2) + torch.where(near, series, (far_half / far_half.tanh()).log())

@@ -45,7 +45,12 @@ def kl_nats(mu: Tensor, log_var: Tensor) -> Tensor:
     Returns:
         Nats, [rows], never negative but for rounding.
     """
-    return 0.5 * (mu.square() + log_var.exp() - 1 - log_var).sum(1)
+    return kl_by_dimension(mu, log_var).sum(1)
+
+
+def kl_by_dimension(mu: Tensor, log_var: Tensor) -> Tensor:
+    """The summands of `kl_nats`: nats, [rows, latent_dim]."""
+    return 0.5 * (mu.square() + log_var.exp() - 1 - log_var)
 
 
 def row_terms(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
@@ -58,13 +63,17 @@ def row_terms(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
     """
     mu, log_var = vae.encoder(x)
     raw = vae.decoder.raw(reparameterise(mu, log_var, eps))
-    return Terms(vae.likelihood.nats(raw, x), kl_nats(mu, log_var), mu, log_var)
+    return Terms(vae.decoder.nats(raw, x), kl_nats(mu, log_var), mu, log_var)
 
 
 @torch.no_grad()
 def evaluate(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
-    """`row_terms` of many rows without gradients, in batches that fit into memory."""
+    """`row_terms` of many rows without gradients, in batches that fit into memory.
+
+    The rows may lie elsewhere than the model, which is fed with a batch at a time.
+    """
+    device = next(vae.parameters()).device
     size = max(1, min(EVALUATION_BATCH, EVALUATION_ELEMENTS // x[0].numel()))
     batches = zip(torch.split(x, size), torch.split(eps, size), strict=True)
-    parts = [row_terms(vae, rows, noise) for rows, noise in batches]
-    return Terms(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    parts = [row_terms(vae, rows.to(device), noise.to(device)) for rows, noise in batches]
+    return Terms(*(torch.cat(column).to(x.device) for column in zip(*parts, strict=True)))

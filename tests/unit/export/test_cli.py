@@ -13,9 +13,9 @@ from click.testing import Result
 
 from vaeserve_export.cli.train import train
 from vaeserve_export.training import progress
+from vaeserve_export.training.records import EpochRecord
 from vaeserve_export.training.run import read_config, read_summary
 from vaeserve_export.training.settings import TrainSettings
-from vaeserve_export.training.train import EpochRecord
 
 Run = Callable[..., Result]
 
@@ -31,12 +31,15 @@ def record(epoch: int) -> EpochRecord:
         train_negative_elbo_nats=0,
         train_loss=0,
         beta_now=1,
+        learning_rate=0.001,
         validation_reconstruction_nats=20,
         validation_kl_nats=4,
         validation_negative_elbo_nats=24,
         validation_loss=24,
         active_units=3,
+        gaussian_variance=0,
         seconds=1.5,
+        cpu_seconds=1.5,
     )
 
 

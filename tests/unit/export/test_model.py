@@ -1,9 +1,12 @@
 """Shapes, ranges and independence of rows for both architectures."""
 
+import math
+
 import pytest
 import torch
 
 from vaeserve_export.errors import TrainError
+from vaeserve_export.vae.layers import Gated, activated
 from vaeserve_export.vae.model import (
     LOG_VAR_MAX,
     LOG_VAR_MIN,
@@ -14,7 +17,15 @@ from vaeserve_export.vae.model import (
 )
 
 
-def make(model: str, *input_shape: int, likelihood: str = "bernoulli", seed: int = 0) -> Vae:
+def make(
+    model: str,
+    *input_shape: int,
+    likelihood: str = "bernoulli",
+    seed: int = 0,
+    layers: int = 1,
+    activation: str = "relu",
+    learn_variance: bool = False,
+) -> Vae:
     config = VaeConfig(
         model=model,
         input_shape=input_shape,
@@ -22,6 +33,9 @@ def make(model: str, *input_shape: int, likelihood: str = "bernoulli", seed: int
         hidden=16,
         likelihood=likelihood,
         gaussian_variance=0.1,
+        layers=layers,
+        activation=activation,
+        learn_variance=learn_variance,
     )
     return build(config, seed)
 
@@ -39,6 +53,8 @@ def make(model: str, *input_shape: int, likelihood: str = "bernoulli", seed: int
         ("conv", (1, 28, 28)),
         ("conv", (3, 31, 33)),
         ("conv", (1, 64, 64)),
+        ("ae", (3, 5, 7)),
+        ("conv-ae", (1, 8, 8)),
     ],
 )
 @torch.no_grad()
@@ -92,5 +108,58 @@ def test_initial_weights_follow_the_seed_and_leave_the_global_generator_alone() 
 
 @pytest.mark.parametrize("shape", [(6,), (2, 8, 8), (8, 8)])
 def test_conv_refuses_what_is_no_picture(shape: tuple[int, ...]) -> None:
+    with pytest.raises(TrainError, match=r"conv-ae needs pictures .* use model ae"):
+        make("conv-ae", *shape)
     with pytest.raises(TrainError, match="model conv needs pictures of 1 or 3 channels"):
         make("conv", *shape)
+
+
+@pytest.mark.parametrize("model", ["mlp", "conv"])
+@pytest.mark.parametrize("activation", ["tanh", "silu", "gated"])
+@torch.no_grad()
+def test_activations(model: str, activation: str) -> None:
+    plain = make(model, 1, 8, 8)
+    vae = make(model, 1, 8, 8, activation=activation)
+    x = torch.rand(3, 1, 8, 8)
+    assert vae.decoder(vae.encoder(x)[0]).shape == x.shape
+    maps = [len([p for p in net.encoder.parameters() if p.ndim > 1]) for net in (vae, plain)]
+    assert (maps[0] > maps[1]) == (activation == "gated")
+
+
+@torch.no_grad()
+def test_a_gate_is_a_sigmoid_that_multiplies() -> None:
+    gated = activated(lambda: torch.nn.Linear(6, 3), "gated")
+    assert isinstance(gated, Gated)
+    x = torch.randn(2, 6)
+    expected = gated.value(x) / (1 + (-gated.gate(x)).exp())
+    torch.testing.assert_close(gated(x), expected)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_hidden_layers(layers: int) -> None:
+    """Sizes as published: 784-200-200-50 has two hidden layers in either direction."""
+    vae = make("mlp", 6, layers=layers)
+    shapes = [tuple(p.shape) for p in vae.encoder.parameters() if p.ndim == 2]
+    assert shapes == [(16, 6), *[(16, 16)] * (layers - 1), (8, 16)]
+    shapes = [tuple(p.shape) for p in vae.decoder.parameters() if p.ndim == 2]
+    assert shapes == [(16, 4), *[(16, 16)] * (layers - 1), (6, 16)]
+
+
+@torch.no_grad()
+def test_an_autoencoders_codes_are_points() -> None:
+    mu, log_var = make("ae", 6).encoder(torch.rand(3, 6))
+    assert mu.shape == (3, 4)
+    assert (log_var == LOG_VAR_MIN).all()
+
+
+def test_a_learned_variance_is_the_likelihoods() -> None:
+    vae = make("mlp", 6, likelihood="gaussian", learn_variance=True)
+    assert vae.likelihood.variance == pytest.approx(0.1)
+    assert vae.decoder.log_variance is not None
+    with torch.no_grad():
+        vae.decoder.log_variance.fill_(-1.5)
+    assert vae.likelihood.variance == pytest.approx(math.exp(-1.5))
+    x, raw = torch.rand(2, 3, 6)
+    torch.testing.assert_close(vae.decoder.nats(raw, x), vae.likelihood.nats(raw, x))
+    vae.decoder.nats(raw, x).sum().backward()  # type: ignore[no-untyped-call]
+    assert vae.decoder.log_variance.grad is not None

@@ -1,16 +1,32 @@
 """The terms of the bound against torch.distributions, and against the usual mistakes."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
+from torch.distributions import (
+    Bernoulli,
+    ContinuousBernoulli,
+    Distribution,
+    Independent,
+    Normal,
+    kl_divergence,
+)
 
+from vaeserve_export.training.group import Group
+from vaeserve_export.training.loss import Loss
 from vaeserve_export.vae import objective
-from vaeserve_export.vae.likelihood import Likelihood
+from vaeserve_export.vae.likelihood import (
+    L2_VARIANCE,
+    Likelihood,
+    gaussian_nats,
+    log_normaliser,
+)
 from vaeserve_export.vae.model import LOG_VAR_MAX, LOG_VAR_MIN, Vae, VaeConfig, build
-from vaeserve_export.vae.objective import Terms, evaluate, kl_nats, row_terms
+from vaeserve_export.vae.objective import Terms, evaluate, kl_by_dimension, kl_nats, row_terms
 
 
 def log_prob(elements: Distribution, x: Tensor) -> Tensor:
@@ -63,6 +79,59 @@ def test_gaussian_is_that_of_torch_with_its_constant(seed: int, variance: float)
 
     expected = -log_prob(Normal(mean, variance**0.5), x)
     torch.testing.assert_close(nats, expected, rtol=1e-5, atol=1e-9)
+
+
+@settings(deadline=None)
+@given(seed=SEEDS, scale=st.floats(1e-4, 5.0))
+def test_continuous_bernoulli_is_that_of_torch(seed: int, scale: float) -> None:
+    """In float64, and up to logits where PyTorch begins to clamp lambda."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(5, 2, 3, 4, generator=generator).double()
+    x = torch.rand(5, 2, 3, 4, generator=generator).double()
+
+    nats = Likelihood("continuous-bernoulli").nats(logits, x)
+
+    expected = -log_prob(ContinuousBernoulli(logits=logits, validate_args=False), x)
+    torch.testing.assert_close(nats, expected, rtol=1e-5, atol=1e-5)
+    rounded = Likelihood("continuous-bernoulli").nats(logits.float(), x.float())
+    torch.testing.assert_close(rounded.double(), nats, rtol=1e-5, atol=1e-5)
+
+
+def test_continuous_bernoulli_is_a_density() -> None:
+    """Its integral over [0, 1] is 1, by Simpson's rule, whatever lambda."""
+    x = torch.linspace(0, 1, 1001, dtype=torch.float64)[:, None]
+    weights = torch.full((1001,), 2 / 3000, dtype=torch.float64)
+    weights[1::2] *= 2
+    weights[[0, -1]] /= 2
+    for logit in (-9.0, -0.6, -0.5, -0.4, -1e-3, 0.0, 1e-8, 0.3, 0.5, 2.0, 12.0):
+        nats = Likelihood("continuous-bernoulli").nats(torch.full_like(x, logit), x)
+        assert float((weights * (-nats).exp()).sum()) == pytest.approx(1, rel=1e-6), logit
+
+
+def test_continuous_bernoulli_has_a_gradient_everywhere() -> None:
+    """The derivative of log C is odd in the logit, l / 6 near 0, and 1 / l - 1 / sinh l."""
+    values = [0.0, 1e-30, 1e-6, -1e-3, 0.49, 0.51, -0.51, 3.0, -80.0, 200.0]
+    logits = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+    log_normaliser(logits).sum().backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    expected = [v / 6 if abs(v) < 1e-2 else 1 / v - 1 / math.sinh(v) for v in values]
+    torch.testing.assert_close(logits.grad, torch.tensor(expected).double(), rtol=1e-5, atol=1e-12)
+
+
+def test_l2_is_the_squared_error_and_a_constant() -> None:
+    mean, x = torch.randn(2, 5, 2, 3, 4, generator=torch.Generator().manual_seed(0)).double()
+    nats = Likelihood("gaussian", L2_VARIANCE).nats(mean, x)
+    squares = (x - mean).square().flatten(1).sum(1)
+    torch.testing.assert_close(nats, squares + 12 * math.log(math.pi), rtol=1e-12, atol=0)
+
+
+def test_the_best_learned_variance_is_the_mean_squared_error() -> None:
+    """There the gradient vanishes (Rybkin et al. 2021, equation 5)."""
+    mean, x = torch.randn(2, 5, 24, generator=torch.Generator().manual_seed(0)).double()
+    log_variance = (x - mean).square().mean().log().requires_grad_()
+    gaussian_nats(mean, x, log_variance).sum().backward()  # type: ignore[no-untyped-call]
+    assert log_variance.grad is not None
+    assert float(log_variance.grad) == pytest.approx(0, abs=1e-9)
 
 
 @settings(deadline=None)
@@ -164,3 +233,45 @@ def test_large_rows_are_evaluated_in_smaller_batches(monkeypatch: pytest.MonkeyP
     terms = objective.evaluate(build(config(), 0), x, eps)
     assert sizes == [3, 3, 1]
     assert len(terms.kl) == 7
+
+
+def loss_of(vae: Vae, x: Tensor, eps: Tensor, weight: float, free_bits: float) -> list[float]:
+    """Per row: the loss, then reconstruction and KL as they are logged."""
+    part, sums = Loss(vae, free_bits, Group())(x, eps, weight, len(x))
+    assert float(sums[2]) == pytest.approx(len(x) * part.item(), rel=1e-6)
+    return [part.item(), float(sums[0]) / len(x), float(sums[1]) / len(x)]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_the_logged_terms_are_apart_from_the_weight(weight: float) -> None:
+    vae, x, eps = rows(9)
+    loss, reconstruction, kl = loss_of(vae, x, eps, weight, free_bits=0.0)
+    terms = evaluate(vae, x, eps)
+    assert reconstruction == pytest.approx(float(terms.reconstruction.mean()), rel=1e-5)
+    assert kl == pytest.approx(float(terms.kl.mean()), rel=1e-5)
+    assert loss == pytest.approx(reconstruction + weight * kl, rel=1e-5)
+
+
+def test_free_bits_are_a_floor_of_each_dimension() -> None:
+    vae, x, eps = rows(9)
+    terms = evaluate(vae, x, eps)
+    means = kl_by_dimension(terms.mu, terms.log_var).mean(0)
+    floor = float(means.median())  # of seven: three are below it, three above
+
+    loss, reconstruction, kl = loss_of(vae, x, eps, 0.5, floor)
+
+    assert kl == pytest.approx(float(terms.kl.mean()), rel=1e-5)
+    floored = float(means.clamp(min=floor).sum())
+    assert floored > kl
+    assert loss == pytest.approx(reconstruction + 0.5 * floored, rel=1e-5)
+
+
+def test_free_bits_let_no_gradient_through() -> None:
+    """With a floor above all there is, the KL's weight does not matter."""
+    gradients = []
+    for weight, floor in ((1.0, 100.0), (0.0, 0.0)):
+        vae, x, eps = rows(9)
+        part, _ = Loss(vae, floor, Group())(x, eps, weight, 9)
+        part.backward()
+        gradients.append(vae.encoder.head.weight.grad)
+    torch.testing.assert_close(gradients[0], gradients[1])

@@ -130,8 +130,11 @@ def _problems(info: model_pb2.ModelInfo) -> Iterator[str]:
     if info.likelihood == model_pb2.LIKELIHOOD_GAUSSIAN:
         if not 0 < info.gaussian_variance < math.inf:
             yield f"gaussian_variance {info.gaussian_variance} must be above 0"
-    elif info.likelihood != model_pb2.LIKELIHOOD_BERNOULLI:
-        yield "likelihood must be Bernoulli or Gaussian"
+    elif info.likelihood not in {
+        model_pb2.LIKELIHOOD_BERNOULLI,
+        model_pb2.LIKELIHOOD_CONTINUOUS_BERNOULLI,
+    }:
+        yield "likelihood must be Bernoulli, continuous Bernoulli or Gaussian"
     if info.HasField("preprocessing") and not 0 < info.preprocessing.scale < math.inf:
         yield f"preprocessing.scale {info.preprocessing.scale} must be above 0"
     if info.columns and [len(info.columns)] != info.input_shape:
