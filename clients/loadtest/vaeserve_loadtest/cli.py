@@ -120,7 +120,7 @@ def loadtest(
         else:
             reports = [_measured(load, metrics) for load in loads]
         whole = to_json(reports, found)
-        ratios = compare(before, whole) if before else []
+        ratios = [] if before is None else compare(before, whole)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     except (OSError, WorkerDied) as exc:

@@ -111,7 +111,7 @@ def find_max(
         found.trials.append(run_at(rate))
         return slo.holds(found.trials[-1])
 
-    low, high, rate = 0.0, math.inf, 0.7 * capacity
+    low, high, rate = 0.0, math.inf, _rounded(0.7 * capacity)
     for _ in range(_MOST_TRIALS):
         if holds(rate):
             low = rate
@@ -119,13 +119,18 @@ def find_max(
             high = rate
         if high <= max(low, least) * (1 + _CLOSE):
             break
-        rate = 1.3 * low if high == math.inf else max((low + high) / 2, least)
+        rate = _rounded(1.3 * low if high == math.inf else max((low + high) / 2, least))
     found.failed_at = None if high == math.inf else high
     for _ in range(_MOST_STEPS_DOWN if low else 0):
         if _confirmed(found, low, holds):
             break
-        found.failed_at, low = low, low * _STEP_DOWN
+        found.failed_at, low = low, _rounded(low * _STEP_DOWN)
     return found
+
+
+def _rounded(rate: float) -> float:
+    """To three digits: a measurement has no more."""
+    return float(f"{rate:.3g}")
 
 
 def _confirmed(found: Found, rate: float, holds: Callable[[float], bool]) -> bool:

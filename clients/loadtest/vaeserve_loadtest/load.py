@@ -113,7 +113,7 @@ class Load:
         """The load in words: "8 callers" or "500 requests/s"."""
         begin = "" if self.ramp_from is None else f"{self.ramp_from:g} to "
         if self.rate is None:
-            return f"{begin}{self.concurrency} callers"
+            return f"{begin}{self.concurrency} caller{'s' if self.concurrency != 1 else ''}"
         return f"{begin}{self.rate:g} requests/s"
 
     @property

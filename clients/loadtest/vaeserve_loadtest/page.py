@@ -7,10 +7,11 @@ from datetime import datetime
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from vaeserve_loadtest.find_max import Found
 from vaeserve_loadtest.report import Report
-from vaeserve_loadtest.table import found_table, report_table, sweep_table
+from vaeserve_loadtest.table import found_table, percentage, report_table, sweep_table
 
 _COLOURS = {"p50": "#2a7f9e", "p90": "#6a9f3c", "p99": "#d98c1f", "p99_9": "#c0392b"}
 _MOST_CURVES = 8
@@ -54,7 +55,7 @@ def page(reports: Sequence[Report], found: Found | None, taken: datetime) -> str
         figures.insert(0, _load_plot(reports, found))
     if len(reports) == 1:
         figures.append(_timeline_plot(last))
-    warnings = sorted({warning for report in reports for warning in report.warnings})
+    warnings = [f"at {r.load.target}: {warning}" for r in reports for warning in r.warnings]
     title = f"{last.load.model}: {last.load.mixed}"
     listed = "".join(f"<li>{html.escape(warning)}</li>" for warning in warnings)
     return "\n".join(
@@ -80,7 +81,7 @@ def _headline(reports: Sequence[Report], found: Found | None) -> tuple[list[tupl
     last = reports[-1]
     if found is not None:
         rate = "none" if found.rate is None else f"{found.rate:.0f} requests/s"
-        sure = "-" if found.rate is None else f"{found.confidence:.1%}"
+        sure = "-" if found.rate is None else percentage(found.confidence)
         return [(f"highest rate within {found.slo}", rate), ("confidence", sure)], found_table(
             found
         )
@@ -117,14 +118,15 @@ def _load_plot(reports: Sequence[Report], found: Found | None) -> str:
         for name, colour in _COLOURS.items():
             values = [getattr(latency, name) for _, latency in measured]
             label = name.replace("_", ".")
-            axes.plot(asked, values, "o-", color=colour, label=label, markersize=4)
+            # A search tries a rate more than once: points, since there is no one value.
+            style = "o-" if found is None else "o"
+            axes.plot(asked, values, style, color=colour, label=label, markersize=4)
         if found is not None:
             limit = 1e3 * found.slo.limit_s
             axes.axhline(limit, color="#555", linestyle=":", label=str(found.slo))
-        axes.set_yscale("log")
+        _milliseconds(axes)
         closed = reports[0].load.rate is None
         axes.set_xlabel("callers" if closed else "requests a second, offered")
-        axes.set_ylabel("latency, ms")
 
     caption = "Where the curves bend upwards, requests begin to wait for one another."
     return _plot("Latency under load", draw, caption)
@@ -140,12 +142,11 @@ def _percentile_plot(reports: Sequence[Report]) -> str:
                 points.append((max(report.succeeded, 2), report.percentiles[-1][1]))
             axes.plot(*zip(*points, strict=True), label=report.load.target)
         axes.set_xscale("log")
-        axes.set_yscale("log")
         ticks = {1: "0", 2: "50", 10: "90", 100: "99", 1000: "99.9", 10_000: "99.99"}
         axes.set_xticks(list(ticks), labels=list(ticks.values()))
-        axes.minorticks_off()
+        axes.xaxis.set_minor_locator(LogLocator(subs=()))
+        _milliseconds(axes)
         axes.set_xlabel("percentage of requests that took no longer")
-        axes.set_ylabel("latency, ms")
 
     caption = "Each step to the right is ten times rarer; the last point is the slowest request."
     return _plot("Distribution", draw, caption)
@@ -171,6 +172,15 @@ def _timeline_plot(report: Report) -> str:
 
     caption = "By when requests were to start. The area is the rate of those that were answered."
     return _plot("Timeline", draw, caption)
+
+
+def _milliseconds(axes: Axes) -> None:
+    """A logarithmic axis that is labelled with plain numbers."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylabel("latency, ms")
 
 
 def _asked(report: Report) -> float:

@@ -64,13 +64,18 @@ def found_table(found: Found) -> str:
     if found.failed_at is not None:
         lines.append(f"lowest rate that did not: {found.failed_at:.1f} requests/s")
     lines.append(
-        f"confidence  {found.confidence:.1%}: {found.slow} of {found.requests} requests "
+        f"confidence  {percentage(found.confidence)}: {found.slow} of {found.requests} requests "
         f"were slower or failed in {found.confirmations} runs at that rate; "
         f"{found.slo.allowed:.2%} may be"
     )
     if found.confidence < _SURE:
         lines.append("warning     too few requests to be sure: raise --duration")
     return "\n".join(lines)
+
+
+def percentage(confidence: float) -> str:
+    """A confidence, which is never whole."""
+    return "above 99.9%" if confidence > 0.999 else f"{confidence:.1%}"
 
 
 def _row(report: Report) -> tuple[str, ...]:

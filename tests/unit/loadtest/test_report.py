@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from vaeserve import Overloaded, Unavailable, VaeserveError
 from vaeserve_loadtest import Load, Part, Report, report_table
+from vaeserve_loadtest.tally import Recorder
 
 
 def load(**changes: Any) -> Load:
@@ -22,7 +23,7 @@ class Counter:
 
     def __init__(self, load: Load, began: float) -> None:
         self._load = load
-        self._recorder = Counter(load, began)
+        self._recorder = Recorder(load, began)
 
     def succeeded(self, intended: float, sent: float, done: float) -> None:
         self._recorder.succeeded(0, intended, sent, done)
@@ -146,7 +147,7 @@ def test_a_closed_loop_has_no_start_lag() -> None:
     ],
 )
 def test_loads_that_mean_nothing(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"concurrency|rpc"):
+    with pytest.raises(ValueError, match=r"concurrency|rpc|duration"):
         load(**changes)
 
 
