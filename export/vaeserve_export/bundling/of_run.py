@@ -9,7 +9,7 @@ from vaeserve.v1 import bundle, model_pb2
 from vaeserve_export.bundling import contents
 from vaeserve_export.bundling.contents import RealRows
 from vaeserve_export.bundling.pair import Pair
-from vaeserve_export.bundling.publish import publish, require_name
+from vaeserve_export.bundling.publish import place_of, publish
 from vaeserve_export.data import dataset as data
 from vaeserve_export.errors import ExportError
 from vaeserve_export.training import run as run_folder
@@ -46,7 +46,7 @@ def export_run(
         RunError: no finished run.
         VerifyError: ONNX Runtime does not reproduce PyTorch's outputs.
     """
-    require_name(name)  # before the work
+    place_of(repository, name, version)  # before the work
     contents.require_precision(precision)
     config, summary = run_folder.read_config(run), run_folder.read_summary(run)
     vae = run_folder.load_model(run)
