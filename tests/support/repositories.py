@@ -44,4 +44,6 @@ def make_repository(folder: Path) -> Path:
 def add_precisions(run: Path, repository: Path) -> None:
     """Export a run on digits in float16 and int8, measured on its validation rows."""
     for precision in ("fp16", "int8"):
-        export_run(run, repository, f"digits-{precision}", precision=precision, data_spec="digits")
+        export_run(
+            run, repository, f"digits-{precision}", precision=precision, dataset=load("digits")
+        )

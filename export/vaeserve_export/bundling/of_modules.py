@@ -51,7 +51,8 @@ def export_modules(
         name: of the model: lower-case letters, digits, dot, dash and underscore; at most 64.
         repository: folder of models; made if it is not there.
         input_shape: shape of one row: [channels, height, width] of pictures.
-        likelihood: p(x|z): "bernoulli" (the decoder gives probabilities) or "gaussian".
+        likelihood: p(x|z): "bernoulli" (the decoder gives probabilities), "continuous-bernoulli"
+            (it gives the parameter lambda) or "gaussian".
         gaussian_variance: of "gaussian", in squared model units; it must be given.
         preprocessing: (scale, offset) where rows are pictures: a uint8 level is the model value
             level * scale + offset, so (1 / 255, 0) for [0, 1]. Without it the service refuses

@@ -111,7 +111,7 @@ def test_equal_runs_give_equal_bytes(
     run: Path, tmp_path: Path, reduced: Path, precision: str
 ) -> None:
     again = export_run(
-        run, tmp_path / "b", f"digits-{precision}", precision=precision, data_spec="digits"
+        run, tmp_path / "b", f"digits-{precision}", precision=precision, dataset=data.load("digits")
     )
     for path in reduced.iterdir():
         assert path.read_bytes() == (again / path.name).read_bytes()
@@ -144,8 +144,9 @@ def test_dynamic_int8_is_refused_with_the_reason(
 def test_other_data_than_the_runs_is_refused(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.npz"
     np.savez(other, x=data.load("digits").x[:50])
+    dataset = data.load(f"npz:{other}")
     with pytest.raises(ExportError, match=f"npz:{other}: is not the data that .* was trained on"):
-        export_run(run, tmp_path, "m", precision="fp16", data_spec=f"npz:{other}")
+        export_run(run, tmp_path, "m", precision="fp16", dataset=dataset)
 
 
 def test_data_without_a_use_is_refused(
