@@ -247,7 +247,10 @@ def test_modules_elsewhere_than_on_the_cpu_or_in_half_precision(tmp_path: Path) 
     [
         ({"name": "No"}, "model name 'No'"),
         ({"input_shape": ()}, r"input_shape \[\]: give the shape of one row"),
-        ({"likelihood": "laplace"}, "likelihood 'laplace': choose from bernoulli, continuous-bernoulli, gaussian"),
+        (
+            {"likelihood": "laplace"},
+            "likelihood 'laplace': choose from bernoulli, continuous-bernoulli, gaussian",
+        ),
         ({"likelihood": "gaussian"}, "gaussian_variance: give it with likelihood 'gaussian'"),
         ({"gaussian_variance": 1.0}, "gaussian_variance: give it with likelihood 'gaussian'"),
         ({"likelihood": "gaussian", "gaussian_variance": 0.0}, "must be above 0"),
