@@ -14,15 +14,12 @@ from vaeserve_export.bundling import onnx_graphs, reduced
 from vaeserve_export.bundling.golden import golden_rows, own_rows, row_count
 from vaeserve_export.bundling.pair import Pair, one_thread
 from vaeserve_export.errors import ExportError
+from vaeserve_export.trained import of_bundle
 from vaeserve_export.trained.of_bundle import BundleSubject
 from vaeserve_export.vae.model import reparameterise
 from vaeserve_export.vae.objective import Terms, kl_nats
 
-LIKELIHOODS = {
-    "bernoulli": model_pb2.LIKELIHOOD_BERNOULLI,
-    "continuous-bernoulli": model_pb2.LIKELIHOOD_CONTINUOUS_BERNOULLI,
-    "gaussian": model_pb2.LIKELIHOOD_GAUSSIAN,
-}
+LIKELIHOODS = {name: likelihood for likelihood, name in of_bundle.LIKELIHOODS.items()}
 PRECISIONS = {
     "float32": model_pb2.PRECISION_FLOAT32,
     "fp16": model_pb2.PRECISION_FLOAT16,

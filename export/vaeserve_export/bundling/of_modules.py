@@ -18,7 +18,7 @@ from vaeserve_export.bundling.contents import RealRows
 from vaeserve_export.bundling.golden import own_rows, row_count
 from vaeserve_export.bundling.module_checks import probe_encoder, probe_pair, require_module
 from vaeserve_export.bundling.pair import Pair, one_thread
-from vaeserve_export.bundling.publish import publish, require_name
+from vaeserve_export.bundling.publish import place_of, publish
 from vaeserve_export.errors import ExportError
 from vaeserve_export.trained.of_bundle import BundleSubject
 from vaeserve_export.vae.calibration import summarise
@@ -51,7 +51,8 @@ def export_modules(
         name: of the model: lower-case letters, digits, dot, dash and underscore; at most 64.
         repository: folder of models; made if it is not there.
         input_shape: shape of one row: [channels, height, width] of pictures.
-        likelihood: p(x|z): "bernoulli" (the decoder gives probabilities) or "gaussian".
+        likelihood: p(x|z): "bernoulli" (the decoder gives probabilities), "continuous-bernoulli"
+            (it gives the parameter lambda) or "gaussian".
         gaussian_variance: of "gaussian", in squared model units; it must be given.
         preprocessing: (scale, offset) where rows are pictures: a uint8 level is the model value
             level * scale + offset, so (1 / 255, 0) for [0, 1]. Without it the service refuses
@@ -71,7 +72,7 @@ def export_modules(
             version, shape, likelihood or precision; a folder that cannot be written.
         VerifyError: ONNX Runtime does not reproduce PyTorch's outputs.
     """
-    require_name(name)
+    place_of(Path(repository), name, version)  # before the work
     contents.require_precision(precision)
     shape = tuple(input_shape)
     if not shape or min(shape) < 1:

@@ -9,8 +9,8 @@ from vaeserve.v1 import bundle, model_pb2
 from vaeserve_export.bundling import contents
 from vaeserve_export.bundling.contents import RealRows
 from vaeserve_export.bundling.pair import Pair
-from vaeserve_export.bundling.publish import publish, require_name
-from vaeserve_export.data import dataset as data
+from vaeserve_export.bundling.publish import place_of, publish
+from vaeserve_export.data.dataset import Dataset, training_rows
 from vaeserve_export.errors import ExportError
 from vaeserve_export.training import run as run_folder
 from vaeserve_export.training.run import RunConfig, Summary
@@ -23,7 +23,7 @@ def export_run(
     version: int | None = None,
     *,
     precision: str = "float32",
-    data_spec: str | None = None,
+    dataset: Dataset | None = None,
 ) -> Path:
     """Export the best weights of a finished run; equal runs give equal bytes.
 
@@ -33,20 +33,19 @@ def export_run(
         name: of the model: lower-case letters, digits, dot, dash and underscore; at most 64.
         version: a positive integer; by default one above the highest there is.
         precision: "float32", "fp16" or "int8".
-        data_spec: where the run's data is now; a reduced precision is then set on its training
-            rows and its cost measured on its validation rows, else on samples of the model's own.
+        dataset: the run's data; a reduced precision is then set on its training rows and its cost
+            measured on its validation rows, else both on samples of the model's own.
 
     Returns:
         The version's folder.
 
     Raises:
-        DataError: the data cannot be read.
         ExportError: an impossible name or precision, other data than the run's, a version that
             exists, or a folder that cannot be written.
         RunError: no finished run.
         VerifyError: ONNX Runtime does not reproduce PyTorch's outputs.
     """
-    require_name(name)  # before the work
+    place_of(repository, name, version)  # before the work
     contents.require_precision(precision)
     config, summary = run_folder.read_config(run), run_folder.read_summary(run)
     vae = run_folder.load_model(run)
@@ -64,17 +63,18 @@ def export_run(
         preprocessing=model_pb2.Preprocessing(scale=config.level) if config.level else None,
         training=_training(config, summary),
     )
-    real = None if data_spec is None else _real_rows(run, config, data_spec)
+    real = None if dataset is None else _real_rows(run, config, dataset)
     files = contents.fill(info, pair, precision, real)
     files[bundle.CALIBRATION] = run_folder.read_calibration(run)
     return publish(files, info, repository, name, version)
 
 
-def _real_rows(run: Path, config: RunConfig, spec: str) -> RealRows:
-    dataset = data.load(spec)
+def _real_rows(run: Path, config: RunConfig, dataset: Dataset) -> RealRows:
     if dataset.sha256 != config.data_sha256:
-        raise ExportError(f"{spec}: is not the data that {run} was trained on ({config.data})")
-    train, validation = data.training_rows(dataset, config.settings.seed)
+        raise ExportError(
+            f"{dataset.name}: is not the data that {run} was trained on ({config.data})"
+        )
+    train, validation = training_rows(dataset, config.settings.seed)
     return RealRows(
         ranges=torch.from_numpy(train.x),
         held_out=torch.from_numpy(validation.x),

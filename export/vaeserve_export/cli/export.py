@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from vaeserve_export.cli.command import FOLDER, Command
+from vaeserve_export.cli.data_options import data_options
 
 
 @click.command(cls=Command)
@@ -22,23 +23,31 @@ from vaeserve_export.cli.command import FOLDER, Command
     show_default=True,
     help="Arithmetic of the graphs; less has a cost, which is measured. dynamic-int8 is refused.",
 )
-@click.option(
-    "--data",
-    "spec",
-    metavar="SOURCE",
-    help="The run's data, to set and measure fp16 or int8 on; without it, on the model's samples.",
-)
+@data_options(required=False)
 def export(
-    run: Path, *, repository: Path, name: str, version: int | None, precision: str, spec: str | None
+    run: Path,
+    *,
+    repository: Path,
+    name: str,
+    version: int | None,
+    precision: str,
+    spec: str | None,
+    data_dir: Path | None,
 ) -> None:
-    """Export the run RUN as a verified bundle: REPOSITORY/NAME/VERSION."""
+    """Export the run RUN as a verified bundle: REPOSITORY/NAME/VERSION.
+
+    With the run's data, fp16 and int8 are set on its training rows and their cost is measured on
+    its validation rows; without it, on decoded samples of the model's own.
+    """
     if spec is not None and precision == "float32":
         raise click.UsageError("--data is for --precision fp16 or int8: float32 has no cost")
     from vaeserve.v1 import bundle
     from vaeserve_export.bundling.of_run import export_run
     from vaeserve_export.cli import precision as precisions
+    from vaeserve_export.data import dataset as data
 
-    folder = export_run(run, repository, name, version, precision=precision, data_spec=spec)
+    dataset = None if spec is None else data.load(spec, data_dir=data_dir)
+    folder = export_run(run, repository, name, version, precision=precision, dataset=dataset)
     click.echo(folder)
     if precision != "float32":
         click.echo(precisions.text(bundle.read_manifest(folder)), err=True)

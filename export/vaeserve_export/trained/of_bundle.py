@@ -19,11 +19,12 @@ from vaeserve_export.errors import VerifyError
 from vaeserve_export.trained.subject import Origin
 from vaeserve_export.vae.likelihood import Likelihood
 
-_LIKELIHOODS = {
+LIKELIHOODS = {
     model_pb2.LIKELIHOOD_BERNOULLI: "bernoulli",
     model_pb2.LIKELIHOOD_CONTINUOUS_BERNOULLI: "continuous-bernoulli",
     model_pb2.LIKELIHOOD_GAUSSIAN: "gaussian",
 }
+"""The names that this package has for a manifest's likelihoods."""
 
 
 class BundleSubject:
@@ -50,7 +51,7 @@ class BundleSubject:
             level=info.preprocessing.scale if info.HasField("preprocessing") else None,
             columns=tuple(Column(c.name, c.mean, c.scale) for c in info.columns),
         )
-        self.likelihood = Likelihood(_LIKELIHOODS[info.likelihood], info.gaussian_variance)
+        self.likelihood = Likelihood(LIKELIHOODS[info.likelihood], info.gaussian_variance)
         self.input_shape = tuple(info.input_shape)
         self.latent_dim = math.prod(info.latent_shape)
         self._encoder = _session(files[info.encoder.file])

@@ -154,6 +154,13 @@ def test_random_operator_inside_a_branch(folder: Path, replace_file: Replace) ->
             "holds the random operator Dropout",
         ),
         (
+            decoder(
+                helper.make_node("DynamicQuantizeLinear", ["z"], ["levels", "scale", "zero"]),
+                helper.make_node("DequantizeLinear", ["levels", "scale", "zero"], ["x_hat"]),
+            ),
+            "is quantised dynamically: a row would depend on the rows beside it",
+        ),
+        (
             decoder(helper.make_node("Sharpen", ["z"], ["x_hat"], domain="com.example")),
             r"operator com\.example\.Sharpen is not standard",
         ),

@@ -389,7 +389,7 @@ class Numerics(_message.Message):
     parity_x_hat: _builtins.float
     """The same for the decoded mean x_hat."""
     batch_difference: _builtins.float
-    """Largest difference of a row's outputs between batch sizes; 0 means bit-identical."""
+    """Largest difference of a row's outputs between batch sizes; 0 means bit-identical, and is said rather than left out."""
     onnxruntime_version: _builtins.str
     """ONNX Runtime version it was measured with."""
     def __init__(
@@ -400,14 +400,16 @@ class Numerics(_message.Message):
         parity_mu: _builtins.float = ...,
         parity_log_var: _builtins.float = ...,
         parity_x_hat: _builtins.float = ...,
-        batch_difference: _builtins.float = ...,
+        batch_difference: _builtins.float | None = ...,
         onnxruntime_version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_difference", b"_batch_difference", "batch_difference", b"batch_difference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_difference", b"batch_difference", "onnxruntime_version", b"onnxruntime_version", "parity_log_var", b"parity_log_var", "parity_mu", b"parity_mu", "parity_x_hat", b"parity_x_hat", "provider", b"provider", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_difference", b"_batch_difference", "batch_difference", b"batch_difference", "onnxruntime_version", b"onnxruntime_version", "parity_log_var", b"parity_log_var", "parity_mu", b"parity_mu", "parity_x_hat", b"parity_x_hat", "provider", b"provider", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__batch_difference: _TypeAlias = _typing.Literal["batch_difference"]  # noqa: Y015
+    _WhichOneofArgType__batch_difference: _TypeAlias = _typing.Literal["_batch_difference", b"_batch_difference"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_difference) -> _WhichOneofReturnType__batch_difference | None: ...
 
 Global___Numerics: _TypeAlias = Numerics  # noqa: Y015
 
