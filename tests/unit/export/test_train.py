@@ -187,7 +187,7 @@ def test_resumed_run_ends_in_the_same_bits(
     settings = dataclasses.replace(SMALL, kl_warmup_epochs=3, **change)
     train(settings, few_digits, tmp_path / "whole")
     with pytest.raises(Killed):
-        train(settings, few_digits, tmp_path / "parts", listener=Killer(steps))
+        train(settings, few_digits, tmp_path / "parts", listeners=[Killer(steps)])
     with (tmp_path / "parts" / run_folder.METRICS).open("a") as file:
         file.write('{"epoch": 99, "half a li')
 
@@ -209,7 +209,7 @@ def test_resumed_run_ends_in_the_same_bits(
 def test_checkpoints_are_not_written_every_moment(few_digits: Dataset, tmp_path: Path) -> None:
     """The first epoch's is there at once; a kill soon after loses the epochs since."""
     with pytest.raises(Killed):
-        train(SMALL, few_digits, tmp_path / "run", listener=Killer(13))
+        train(SMALL, few_digits, tmp_path / "run", listeners=[Killer(13)])
     assert (tmp_path / "run" / run_folder.CHECKPOINT).exists()
     assert train(SMALL, few_digits, tmp_path / "run", resume=True).epochs_run == 6
 
@@ -387,7 +387,7 @@ def test_the_last_good_checkpoint_is_kept(few_digits: Dataset, tmp_path: Path) -
         return Terms(*(math.nan * term for term in row_terms(vae, x, eps)))
 
     with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(TrainError, match="epoch 2"):
-        train(SMALL, few_digits, tmp_path / "run", listener=Poison(99))
+        train(SMALL, few_digits, tmp_path / "run", listeners=[Poison(99)])
     tensors = safetensors.torch.load((tmp_path / "run" / run_folder.CHECKPOINT).read_bytes())
     assert all(torch.isfinite(value).all() for value in tensors.values())
     assert train(SMALL, few_digits, tmp_path / "run", resume=True).epochs_run == 6
