@@ -91,7 +91,7 @@ def train(
 
         progress.epoch, progress.batch = progress.epoch + 1, 0
         saving.collect()
-        record = _record(state, settings, weight, len(rows), validate(vae, validation, group))
+        record = _record(state, settings, len(rows), validate(vae, validation, group))
         state.sums.zero_()
         if not all(map(math.isfinite, (record.train_loss, record.validation_loss))):
             raise TrainError(not_finite(settings, progress.epoch))
@@ -109,7 +109,7 @@ def train(
 
 
 def _record(
-    state: TrainState, settings: TrainSettings, weight: float, rows: int, validation: Figures
+    state: TrainState, settings: TrainSettings, rows: int, validation: Figures
 ) -> EpochRecord:
     """The figures of the epoch that has just been completed."""
     progress, likelihood = state.progress, state.vae.likelihood
@@ -121,7 +121,7 @@ def _record(
         train_kl_nats=train_kl,
         train_negative_elbo_nats=train_rec + train_kl,
         train_loss=train_loss,
-        beta_now=weight,
+        beta_now=kl_weight(settings, progress.epoch),
         learning_rate=settings.learning_rate * learning_rate_share(settings, progress.epoch),
         validation_reconstruction_nats=validation.reconstruction,
         validation_kl_nats=validation.kl,
