@@ -67,6 +67,10 @@ BENCH_PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --u
 bench: $(STAMP) ## Measure the server beside its peers; needs h2load; BENCH='--quick' or other options
 	PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m bench $(BENCH)
 
+.PHONY: bench-train
+bench-train: $(STAMP) ## Measure what the trainer costs over a bare loop
+	OMP_NUM_THREADS=1 PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m bench_train
+
 bench-peers: $(STAMP) ## Install what bench compares with (Triton, uvloop) into .bench/peers
 	$(BENCH_PIP) .bench/peers/triton-server --no-deps nvidia-pytriton==0.7.0
 	$(BENCH_PIP) .bench/peers/triton-python 'numpy<2' onnxruntime==1.32.0

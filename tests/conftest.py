@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from support.repositories import make_repository
+from support.repositories import add_precisions, make_repository
 from support.servers import running_app
 from vaeserve import Client
 from vaeserve_server.app import App
@@ -21,6 +21,14 @@ settings.load_profile("untimed")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Repository with `digits`, `rgb`, `vectors`; the runs lie beside it. Not to be changed."""
     return make_repository(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def precisions(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Repository with `digits-fp16` and `digits-int8`: the same run as `digits`."""
+    folder = tmp_path_factory.mktemp("precisions")
+    add_precisions(repository.parent / "runs" / "digits", folder)
+    return folder
 
 
 @pytest.fixture

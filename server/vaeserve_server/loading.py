@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 # Parity is proven on the exporting machine (1e-5); another processor sums in another order, another
 # graph is far off.
 _SELF_TEST_TOLERANCE = {False: 1e-4, True: 1e-2}  # by "on CUDA", where TF32 rounds to 10 bits
+_HALF_TOLERANCE = 1e-2  # float16 has those 10 bits everywhere
 
 # Room in a message for everything but the rows: names, shapes, seeds.
 _MESSAGE_OVERHEAD_BYTES = 4096
@@ -181,7 +182,7 @@ def _load(
     encoder_times, decoder_times = _warm_up(encoder, max_rows), _warm_up(decoder, max_rows)
     golden = _arrays(folder / bundle.GOLDEN, files, ("x", "mu", "log_var", "z", "x_hat"))
     rows = {name: values[:max_rows].astype(np.float32) for name, values in golden.items()}
-    _self_test(folder, encoder, decoder, rows, _SELF_TEST_TOLERANCE[encoder.device.on_cuda])
+    _self_test(folder, encoder, decoder, rows, _tolerances(info, on_cuda=encoder.device.on_cuda))
     calibration = _arrays(
         folder / bundle.CALIBRATION, files, ("percent", "kl_nats", "reconstruction_nats")
     )
@@ -267,12 +268,24 @@ def _arrays(
         raise StartupError(f"{path}: cannot be read: {error}") from error
 
 
+def _tolerances(info: model_pb2.ModelInfo, *, on_cuda: bool) -> dict[str, float]:
+    """How far each output may be from its golden row, by the precision of the graphs."""
+    tolerance = _SELF_TEST_TOLERANCE[on_cuda]
+    if info.precision == model_pb2.PRECISION_FLOAT16:
+        tolerance = max(tolerance, _HALF_TOLERANCE)
+    names = ("mu", "log_var", "x_hat")
+    if info.precision != model_pb2.PRECISION_INT8:
+        return dict.fromkeys(names, tolerance)
+    measured = [getattr(info.numerics, f"parity_{name}") for name in names]
+    return dict(zip(names, map(bundle.int8_allowance, measured), strict=True))
+
+
 def _self_test(
     folder: Path,
     encoder: OnnxEngine,
     decoder: OnnxEngine,
     rows: dict[str, Floats],
-    tolerance: float,
+    tolerances: dict[str, float],
 ) -> None:
     """Compare both graphs with what PyTorch computed when the bundle was written."""
     if not len(rows["x"]) or not len(rows["z"]):
@@ -280,7 +293,7 @@ def _self_test(
     mu, log_var = encoder.run(rows["x"])
     (x_hat,) = decoder.run(rows["z"])
     for name, got in (("mu", mu), ("log_var", log_var), ("x_hat", x_hat)):
-        if not _close(got, rows[name], tolerance):
+        if not _close(got, rows[name], tolerances[name]):
             raise StartupError(f"{folder}: self-test failed: {name} differs from the golden rows")
 
 

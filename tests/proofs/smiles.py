@@ -96,7 +96,9 @@ def _compare(
     change = _change(edited, side.plain)
     added = _of_change(change, side.plain, lambda weight: side.plain + side.sign * weight * pixels)
     share, share_added = judge.share(edited), judge.share(added)
-    share_random, change_random = _random(judge, subject, side, amount * float(np.linalg.norm(direction)))
+    share_random, change_random = _random(
+        judge, subject, side, amount * float(np.linalg.norm(direction))
+    )
     report.add(f"{signed}: mean change of a pixel", change)
     better = side.sign * (share - share_added) > 0
     wanted = f"{'above' if side.sign > 0 else 'below'} the pixel difference's"

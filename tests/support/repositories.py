@@ -39,3 +39,11 @@ def make_repository(folder: Path) -> Path:
         train(settings[name], rows, run)
         export_run(run, folder / "repository", name)
     return folder / "repository"
+
+
+def add_precisions(run: Path, repository: Path) -> None:
+    """Export a run on digits in float16 and int8, measured on its validation rows."""
+    for precision in ("fp16", "int8"):
+        export_run(
+            run, repository, f"digits-{precision}", precision=precision, dataset=load("digits")
+        )

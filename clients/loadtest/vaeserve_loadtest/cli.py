@@ -1,95 +1,215 @@
-"""`vaeserve loadtest`: arguments in, a table or JSON out."""
+"""`vaeserve loadtest`: arguments in, a table, JSON, CSV or a page out."""
 
+import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
-from vaeserve_loadtest.load import RPCS, Load
-from vaeserve_loadtest.runner import Progress, run
+from vaeserve_loadtest import options
+from vaeserve_loadtest.compare import compare, comparison_table
+from vaeserve_loadtest.files import json_text, to_csv, to_json
+from vaeserve_loadtest.find_max import Found, Slo, find_max
+from vaeserve_loadtest.live import shown
+from vaeserve_loadtest.load import ARRIVALS, RPCS, Load, Part
+from vaeserve_loadtest.options import Steps, parsed
+from vaeserve_loadtest.report import Report
+from vaeserve_loadtest.runner import WorkerDied, run
+from vaeserve_loadtest.table import found_table, report_table, sweep_table
 
-_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0}
+_WORSE = 3  # exit status of --compare
+_PROBE_CALLERS = 32  # enough to keep a server busy, few enough to be answered soon
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_TIME = parsed(options.seconds)
 
 
-def _seconds(ctx: click.Context, param: click.Parameter, value: str) -> float:
-    """Read "500ms", "10s", "2m" or a plain number of seconds."""
-    number = value.rstrip("ms")
-    try:
-        return float(number) * _UNITS[value[len(number) :] or "s"]
-    except (ValueError, KeyError):
-        raise click.BadParameter(f"{value!r} is no time such as 10s, 500ms or 2m") from None
-
-
-@click.command()
+@click.command(context_settings={"show_default": True})
 @click.argument("address")
 @click.option("--model", required=True, help="Name of the model.")
-@click.option("--rpc", type=click.Choice(RPCS), default="encode", show_default=True)
-@click.option("--rows", default=1, show_default=True, help="Rows of each request.")
+@click.option("--rpc", type=click.Choice(RPCS), default="encode")
+@click.option("--rows", default=1, help="Rows of each request.")
+@click.option(
+    "--mix",
+    metavar="RPC[@ROWS]:SHARE,...",
+    callback=parsed(options.mix),
+    help="Several kinds of requests instead: encode:0.6,encode@16:0.1,sample:0.3",
+)
+@click.option("--data", type=_FILE, help=".npy or .npz of rows to send; random ones without.")
 @click.option("--concurrency", type=int, help="Closed loop: callers that wait for their answers.")
 @click.option("--rate", type=float, help="Open loop: requests a second, whatever the server does.")
-@click.option("--duration", default="10s", show_default=True, callback=_seconds, help="Measured.")
-@click.option("--warmup", default="2s", show_default=True, callback=_seconds, help="Not measured.")
-@click.option("--timeout", default="30s", show_default=True, callback=_seconds, help="A request's.")
-@click.option("--seed", default=0, show_default=True, help="Of the rows and the arrivals.")
+@click.option("--ramp", callback=parsed(options.ramp), metavar="rate=A:B", help="Grow in one run.")
+@click.option(
+    "--sweep", callback=parsed(options.sweep), metavar="rate=A,B,...", help="A run at each in turn."
+)
+@click.option("--find-max", "search", is_flag=True, help="Find the highest rate that holds --slo.")
+@click.option("--slo", callback=parsed(Slo.parse), metavar="p99=20ms", help="For --find-max.")
+@click.option("--arrivals", type=click.Choice(ARRIVALS), default="poisson", help="Open loop's.")
+@click.option("--duration", default="10s", callback=_TIME, help="Measured, in each run.")
+@click.option("--warmup", default="2s", callback=_TIME, help="Before that, not measured.")
+@click.option("--timeout", default="30s", callback=_TIME, help="A request's.")
+@click.option("--seed", default=0, help="Of rows, mix and arrivals.")
+@click.option("--workers", default=1, help="Processes that send.")
+@click.option("--metrics", metavar="HOST:PORT", help="The server's /metrics, for its own view.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="JSON file as well.")
+@click.option("--out", type=_FILE, help="JSON file as well.")
+@click.option("--csv", "csv_file", type=_FILE, help="CSV file as well, a line a run.")
+@click.option("--html", "html_file", type=_FILE, help="Page as well, with curves.")
+@click.option("--compare", "older", type=_FILE, help="Older --out: print the ratios to it.")
+@click.option("--threshold", default=1.2, help="How many times worse --compare lets pass.")
 def loadtest(
     *,
     address: str,
     model: str,
     rpc: str,
     rows: int,
+    mix: tuple[Part, ...] | None,
     concurrency: int | None,
     rate: float | None,
+    ramp: Steps | None,
+    sweep: Steps | None,
+    search: bool,
+    slo: Slo | None,
     duration: float,
     warmup: float,
     timeout: float,
-    seed: int,
+    metrics: str | None,
     as_json: bool,
     out: Path | None,
+    csv_file: Path | None,
+    html_file: Path | None,
+    older: Path | None,
+    threshold: float,
+    **settings: Any,
 ) -> None:
     """Measure the latency of the server at ADDRESS (host:port) under load.
 
-    One of --concurrency and --rate is required.
+    One of --concurrency, --rate, --ramp, --sweep and --find-max is required. In an open loop a
+    latency counts from the moment at which the request was to start: a server that stalls cannot
+    hide it.
 
-    Exit code 1: every request failed.
+    Exit status 1: every request failed, or no rate holds the service level. 3: worse than the older
+    report by more than the threshold.
     """
-    if out and not out.parent.is_dir():
-        raise click.UsageError(f"the folder {str(out.parent)!r} of --out does not exist")
+    for file in (out, csv_file, html_file):
+        if file and not file.parent.is_dir():
+            raise click.UsageError(f"the folder {str(file.parent)!r} does not exist")
+    if search != (slo is not None):
+        raise click.UsageError("--find-max and --slo go together")
+    common = settings | {
+        "address": address,
+        "model": model,
+        "mix": mix or (Part(rpc, rows),),
+        "duration_s": duration,
+        "warmup_s": warmup,
+        "timeout_s": timeout,
+    }
     try:
-        load = Load(
-            address=address,
-            model=model,
-            rpc=rpc,
-            rows=rows,
-            concurrency=concurrency,
-            rate=rate,
-            duration_s=duration,
-            warmup_s=warmup,
-            timeout_s=timeout,
-            seed=seed,
+        before = _read(older) if older else None
+        loads = _loads(
+            common, concurrency=concurrency, rate=rate, ramp=ramp, sweep=sweep, search=search
         )
-        with _progress() as progress:
-            report = run(load, progress)
+        found = None
+        if slo:
+            found = _searched(loads[0], slo, metrics)
+            reports = found.trials
+        else:
+            reports = [_measured(load, metrics) for load in loads]
+        whole = to_json(reports, found)
+        ratios = [] if before is None else compare(before, whole)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    click.echo(report.to_json() if as_json else report.to_table())
-    if out:
-        try:
-            out.write_text(report.to_json() + "\n")
-        except OSError as exc:
-            raise click.ClickException(f"{out} cannot be written: {exc.strerror}") from exc
-    if report.requests and not report.succeeded:
+    except (OSError, WorkerDied) as exc:
+        raise click.ClickException(str(exc)) from exc
+
+    click.echo(json_text(whole) if as_json else _table(reports, found))
+    if ratios:
+        click.echo("\n" + comparison_table(ratios, threshold), err=as_json)
+    _write(out, lambda: json_text(whole) + "\n")
+    _write(csv_file, lambda: to_csv(reports))
+    _write(html_file, lambda: _page(reports, found))
+    nothing = all(report.requests and not report.succeeded for report in reports)
+    if nothing or (found and found.rate is None):
         sys.exit(1)
+    if any(ratio.worse_than(threshold) for ratio in ratios):
+        sys.exit(_WORSE)
 
 
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on stderr where that is a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
+def _loads(
+    common: dict[str, Any],
+    *,
+    concurrency: int | None,
+    rate: float | None,
+    ramp: Steps | None,
+    sweep: Steps | None,
+    search: bool,
+) -> list[Load]:
+    """The loads to measure, in turn; that of a search is its probe."""
+    kinds: list[list[dict[str, Any]]] = []
+    if concurrency is not None:
+        kinds.append([{"concurrency": concurrency}])
+    if rate is not None:
+        kinds.append([{"rate": rate}])
+    if ramp is not None:
+        begin, end = ramp.values
+        kinds.append([{ramp.of: end, "ramp_from": begin}])
+    if sweep is not None:
+        kinds.append([{sweep.of: value} for value in sweep.values])
+    if search:
+        kinds.append([{"concurrency": max(_PROBE_CALLERS, common["workers"])}])
+    if len(kinds) != 1:
+        raise ValueError(
+            "give exactly one of --concurrency, --rate, --ramp, --sweep and --find-max"
+        )
+    return [Load(**common, **changes) for changes in kinds[0]]
+
+
+def _measured(load: Load, metrics: str | None) -> Report:
+    with shown(load.target) as progress:
+        return run(load, progress, metrics_address=metrics)
+
+
+def _searched(probe: Load, slo: Slo, metrics: str | None) -> Found:
+    """Find out what the server answers at most, then search below and around it."""
+    capacity = _measured(probe, metrics).requests_per_second
+    if not capacity:
+        raise click.ClickException("the server answered nothing; try --concurrency 1 first")
+    return find_max(
+        slo,
+        capacity,
+        probe.duration_s,
+        lambda rate: _measured(replace(probe, concurrency=None, rate=rate), metrics),
+    )
+
+
+def _table(reports: list[Report], found: Found | None) -> str:
+    if found is not None:
+        return found_table(found)
+    return report_table(reports[0]) if len(reports) == 1 else sweep_table(reports)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        older: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: cannot be read as a report: {error}") from error
+    return older
+
+
+def _page(reports: list[Report], found: Found | None) -> str:
+    from vaeserve_loadtest.page import page  # noqa: PLC0415 - plotting is slow to import
+
+    return page(reports, found, datetime.now().astimezone())
+
+
+def _write(path: Path | None, text: Callable[[], str]) -> None:
+    if path is None:
         return
-    with click.progressbar(length=100, file=sys.stderr) as bar:
-        yield lambda share: bar.update(round(share * 100) - bar.pos)
+    try:
+        path.write_text(text(), encoding="utf-8")
+    except OSError as exc:
+        raise click.ClickException(f"{path} cannot be written: {exc.strerror}") from exc

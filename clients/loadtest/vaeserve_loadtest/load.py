@@ -1,17 +1,45 @@
-"""What a run sends: the settings, and requests made of seeded random rows."""
+"""What a run sends: the settings."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from math import isfinite
-
-import numpy as np
-
-from vaeserve import AsyncModel, ModelInfo
+from pathlib import Path
 
 RPCS = ("encode", "sample", "decode", "reconstruct")
+ARRIVALS = ("poisson", "constant")
 
-Send = Callable[[int], Awaitable[object]]
-"""Sends the request of a number, and returns once it was answered."""
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A kind of request in the mix.
+
+    Attributes:
+        rpc: one of RPCS.
+        rows: rows of each request.
+        share: of the requests; the shares of a mix are taken in proportion.
+    """
+
+    rpc: str
+    rows: int = 1
+    share: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """The part as it is written: "encode" or "encode@16"."""
+        return self.rpc if self.rows == 1 else f"{self.rpc}@{self.rows}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Part":
+        """Read "encode", "encode:0.6" or "encode@16:0.1".
+
+        Raises:
+            ValueError: another form.
+        """
+        label, _, share = text.strip().partition(":")
+        rpc, _, rows = label.partition("@")
+        try:
+            return cls(rpc, int(rows or 1), float(share or 1))
+        except ValueError:
+            raise ValueError(f"{text!r} is no part of a mix such as encode@16:0.3") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,67 +48,78 @@ class Load:
 
     Exactly one of `concurrency` and `rate` is set. With a concurrency the loop is closed: so many
     callers, each waiting for its answer before it sends again, so a slow server is asked less. With
-    a rate the loop is open: requests start at random moments whatever the server does, as those of
+    a rate the loop is open: requests start at their moments whatever the server does, as those of
     independent users do.
 
     Attributes:
         address: the server, host:port.
         model: name of the model.
-        rpc: one of RPCS.
-        rows: rows of each request.
+        mix: kinds of requests.
         concurrency: callers of the closed loop.
         rate: requests a second of the open loop.
+        ramp_from: where the callers or the rate begin, to reach the above at the end; None for a
+            constant load.
+        arrivals: of the open loop: "poisson" as of independent users, or "constant" gaps.
         duration_s: seconds that are measured.
         warmup_s: seconds before them that are not.
         timeout_s: deadline of each request, seconds.
-        seed: of the rows and of the arrivals.
+        seed: of the rows, the mix and the arrivals.
+        data: an .npy or .npz file of rows to send; None for random ones.
+        workers: processes that send, each on one core.
     """
 
     address: str
     model: str
-    rpc: str = "encode"
-    rows: int = 1
+    mix: tuple[Part, ...] = (Part("encode"),)
     concurrency: int | None = None
     rate: float | None = None
+    ramp_from: float | None = None
+    arrivals: str = "poisson"
     duration_s: float = 10.0
     warmup_s: float = 2.0
     timeout_s: float = 30.0
     seed: int = 0
+    data: Path | None = None
+    workers: int = 1
 
     def __post_init__(self) -> None:
         if (self.concurrency is None) == (self.rate is None):
             raise ValueError("give exactly one of --concurrency and --rate")
-        if self.rpc not in RPCS:
-            raise ValueError(f"rpc must be one of {', '.join(RPCS)}, got {self.rpc!r}")
-        figures = (self.rate, self.duration_s, self.warmup_s, self.timeout_s)
-        if not all(value is None or isfinite(value) for value in figures):
-            raise ValueError("rate, duration, warmup and timeout must be finite")
-        positive = (self.concurrency, self.rate, self.rows, self.duration_s, self.timeout_s)
-        if any(value is not None and value <= 0 for value in positive) or self.warmup_s < 0:
-            raise ValueError("concurrency, rate, rows, duration and timeout must be positive")
-
-
-def requests(load: Load, model: AsyncModel, info: ModelInfo) -> Send:
-    """Make the sender of a run.
-
-    Every request carries the same rows (uniform in [0, 1) as pictures, standard normal as latents);
-    those of sample differ by their seed.
-
-    Raises:
-        ValueError: more rows than one request may have, which would be measured as several.
-    """
-    if 0 < info.limits.max_rows < load.rows:
-        raise ValueError(
-            f"{load.rows} rows are more than the {info.limits.max_rows} that {info.name!r} takes "
-            "in one request"
+        if self.arrivals not in ARRIVALS:
+            raise ValueError(f"arrivals must be one of {', '.join(ARRIVALS)}")
+        if not self.mix or (unknown := {part.rpc for part in self.mix} - set(RPCS)):
+            named = ", ".join(repr(rpc) for rpc in sorted(unknown)) if self.mix else "nothing"
+            raise ValueError(f"rpc must be one of {', '.join(RPCS)}, got {named}")
+        shares = tuple(part.share for part in self.mix)
+        figures = (
+            *(self.rate, self.ramp_from, self.duration_s, self.warmup_s, self.timeout_s),
+            *shares,
         )
-    random = np.random.default_rng(load.seed)
-    x = random.random((load.rows, *info.input_shape), np.float32)
-    z = random.standard_normal((load.rows, *info.latent_shape), np.float32)
-    senders: dict[str, Send] = {
-        "encode": lambda _: model.encode(x),
-        "sample": lambda number: model.sample(load.rows, seed=load.seed + number),
-        "decode": lambda _: model.decode(z),
-        "reconstruct": lambda _: model.reconstruct(x),
-    }
-    return senders[load.rpc]
+        if not all(value is None or isfinite(value) for value in figures):
+            raise ValueError("rate, duration, warmup, timeout and shares must be finite")
+        rows = tuple(part.rows for part in self.mix)
+        positive = (self.concurrency, self.rate, self.ramp_from, *rows, *shares)
+        if any(value is not None and value <= 0 for value in positive) or self.warmup_s < 0:
+            raise ValueError("concurrency, rate, ramp, rows and shares must be positive")
+        if min(self.duration_s, self.timeout_s, self.workers) <= 0:
+            raise ValueError("duration, timeout and workers must be positive")
+        if self.concurrency is not None and self.workers > self.concurrency:
+            raise ValueError(
+                f"{self.workers} workers for a concurrency of {self.concurrency}: give fewer"
+            )
+
+    @property
+    def target(self) -> str:
+        """The load in words: "8 callers" or "500 requests/s"."""
+        begin = "" if self.ramp_from is None else f"{self.ramp_from:g} to "
+        if self.rate is None:
+            return f"{begin}{self.concurrency} caller{'s' if self.concurrency != 1 else ''}"
+        return f"{begin}{self.rate:g} requests/s"
+
+    @property
+    def mixed(self) -> str:
+        """The mix in words."""
+        if len(self.mix) == 1:
+            return f"{self.mix[0].rpc}, {self.mix[0].rows} rows a request"
+        whole = sum(part.share for part in self.mix)
+        return ", ".join(f"{part.share / whole:.0%} {part.label}" for part in self.mix)

@@ -1,21 +1,18 @@
-"""What a run measured: counts, latencies in an HDR histogram, and what to be wary of."""
+"""What a run measured: counts, latencies, and what to be wary of."""
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass
-from math import ceil
 from typing import Any
 
-from hdrh.histogram import HdrHistogram
-
-from vaeserve import VaeserveError
+from vaeserve_loadtest.latencies import Latencies
 from vaeserve_loadtest.load import Load
+from vaeserve_loadtest.server_view import ServerView
+from vaeserve_loadtest.tally import Interval, PartTally, Tally
 
-_MAX_US = 3_600_000_000
-_DIGITS = 3  # significant digits a latency keeps
 _CPU_NEAR_LIMIT = 0.9  # of a core, which is all that one event loop can use
 _LAG_SHARE = 0.5  # of the latency's own p99
 _RATE_KEPT = 0.95  # share of the offered requests that a keeping server answers in the window
+_CURVE = (0, 10, 25, 50, 75, 90, 95, 98, 99, 99.5, 99.9, 99.95, 99.99)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +35,20 @@ class Latency:
     p99_9: float
     max: float
 
+    @classmethod
+    def of(cls, latencies: Latencies) -> "Latency | None":
+        """None where there are none."""
+        if not latencies.count:
+            return None
+        return cls(
+            mean=1e3 * latencies.sum_s / latencies.count,
+            p50=latencies.percentile_ms(50),
+            p90=latencies.percentile_ms(90),
+            p99=latencies.percentile_ms(99),
+            p99_9=latencies.percentile_ms(99.9),
+            max=1e3 * latencies.max_s,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorCount:
@@ -52,6 +63,42 @@ class ErrorCount:
     code: str
     reason: str
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartReport:
+    """One part of the mix.
+
+    Attributes:
+        label: the part, as it is written.
+        succeeded: requests answered.
+        failed: requests that ended with an error.
+        latency: None when nothing succeeded.
+    """
+
+    label: str
+    succeeded: int
+    failed: int
+    latency: Latency | None
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """A stretch of the timeline.
+
+    Attributes:
+        at_s: its middle, seconds from the beginning of the measured time.
+        succeeded: requests that were to start in it and were answered, a second.
+        failed: those that were not, a second.
+        p50_ms: of their latency; None when nothing succeeded.
+        p99_ms: the same.
+    """
+
+    at_s: float
+    succeeded: float
+    failed: float
+    p50_ms: float | None
+    p99_ms: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +116,12 @@ class Report:
         start_lag_p99_ms: how late this program started requests (99th percentile), which the
             latency includes; None in a closed loop.
         errors: failures by kind, the most frequent first.
-        cpu_share: cores' worth of time this program used; one event loop has one core.
+        cpu_share: of a core, used by the busiest sending process; it has no more than one.
+        parts: the mix, part by part.
+        timeline: the measured time, in about as many stretches as it has seconds.
+        percentiles: (percent, milliseconds) of the latency's distribution.
+        server: the server's own view; None where it was not asked.
+        latencies: all latencies, for counts of one's own; not in the JSON.
     """
 
     load: Load
@@ -82,6 +134,43 @@ class Report:
     start_lag_p99_ms: float | None
     errors: tuple[ErrorCount, ...]
     cpu_share: float
+    parts: tuple[PartReport, ...]
+    timeline: tuple[Second, ...]
+    percentiles: tuple[tuple[float, float], ...]
+    server: ServerView | None
+    latencies: Latencies
+
+    @classmethod
+    def of(cls, load: Load, tally: Tally, server: ServerView | None = None) -> "Report":
+        """Sum up a tally."""
+        whole, errors = Latencies(), Counter[tuple[str, str]]()
+        for part in tally.parts:
+            whole.add(part.latencies)
+            errors.update(part.errors)
+        answered = [part.answered_in_time / load.duration_s for part in tally.parts]
+        opened = load.rate is not None and whole.count
+        return cls(
+            load=load,
+            succeeded=whole.count,
+            failed=errors.total(),
+            dropped=tally.dropped,
+            requests_per_second=sum(answered),
+            rows_per_second=sum(
+                rate * part.rows for rate, part in zip(answered, load.mix, strict=True)
+            ),
+            latency=Latency.of(whole),
+            start_lag_p99_ms=tally.lags.percentile_ms(99) if opened else None,
+            errors=tuple(ErrorCount(*kind, n) for kind, n in errors.most_common()),
+            cpu_share=max(tally.cpu_shares, default=0.0),
+            parts=tuple(
+                _part(part.label, counts)
+                for part, counts in zip(load.mix, tally.parts, strict=True)
+            ),
+            timeline=_timeline(load, tally.timeline),
+            percentiles=_percentiles(whole),
+            server=server,
+            latencies=whole,
+        )
 
     @property
     def requests(self) -> int:
@@ -111,7 +200,7 @@ class Report:
         if not self.kept_rate:
             found.append(
                 f"the rate was not kept: {self.requests_per_second:.1f} requests/s answered "
-                f"of {self.load.rate:.1f}"
+                f"of {self.requests / self.load.duration_s:.1f}"
             )
         lag = self.start_lag_p99_ms
         if lag is not None and self.latency and lag > _LAG_SHARE * self.latency.p99:
@@ -121,141 +210,77 @@ class Report:
             )
         if self.cpu_share >= _CPU_NEAR_LIMIT:
             found.append(
-                f"the load generator used {self.cpu_share:.2f} of a core: "
-                "it may be the limit, not the server"
+                f"a sending process used {self.cpu_share:.2f} of its core: the load generator may "
+                "be the limit, not the server; raise --workers"
             )
         return tuple(found)
 
-    def to_json(self) -> str:
-        """One JSON object, with units in its keys."""
-        fields = asdict(self)
-        latency = fields.pop("latency")
-        return json.dumps(
-            {
-                **fields,
-                "requests": self.requests,
-                "latency_ms": latency,
-                "target_requests_per_second": self.load.rate,
-                "kept_rate": self.kept_rate,
-                "warnings": self.warnings,
-            },
-            indent=2,
-        )
-
-    def to_table(self) -> str:
-        """A few lines for people."""
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with units in their keys."""
         load = self.load
-        loop = f"{load.concurrency} callers" if load.rate is None else f"{load.rate:g} requests/s"
-        lines = [
-            f"{load.rpc}, {load.rows} rows a request, {loop}, {load.duration_s:g} s "
-            f"after {load.warmup_s:g} s warm-up: {load.model} at {load.address}",
-            f"requests    {self.succeeded} succeeded, {self.failed} failed, {self.dropped} dropped",
-            f"throughput  {self.requests_per_second:.1f} requests/s, "
-            f"{self.rows_per_second:.1f} rows/s",
-        ]
-        if self.latency:
-            figures = asdict(self.latency).items()
-            named = "  ".join(f"{name.replace('_', '.')} {value:.3f}" for name, value in figures)
-            lines.append(f"latency/ms  {named}")
-        if self.start_lag_p99_ms is not None:
-            lines.append(f"start lag   p99 {self.start_lag_p99_ms:.3f} ms, part of the latency")
-        lines.append(f"generator   {self.cpu_share:.2f} of a core")
-        lines += [f"error       {e.count} x {e.code} {e.reason}".rstrip() for e in self.errors]
-        lines += [f"warning     {warning}" for warning in self.warnings]
-        return "\n".join(lines)
+        settings = asdict(load) | {
+            "mix": [asdict(part) for part in load.mix],
+            "data": None if load.data is None else str(load.data),
+        }
+        return {
+            "load": settings,
+            "requests": self.requests,
+            "succeeded": self.succeeded,
+            "failed": self.failed,
+            "dropped": self.dropped,
+            "requests_per_second": self.requests_per_second,
+            "rows_per_second": self.rows_per_second,
+            "target_requests_per_second": load.rate,
+            "kept_rate": self.kept_rate,
+            "latency_ms": _latency(self.latency),
+            "start_lag_p99_ms": self.start_lag_p99_ms,
+            "errors": [asdict(error) for error in self.errors],
+            "cpu_share": self.cpu_share,
+            "parts": [
+                {
+                    "label": part.label,
+                    "succeeded": part.succeeded,
+                    "failed": part.failed,
+                    "latency_ms": _latency(part.latency),
+                }
+                for part in self.parts
+            ],
+            "timeline": [asdict(second) for second in self.timeline],
+            "percentiles_ms": [list(point) for point in self.percentiles],
+            "server": None if self.server is None else asdict(self.server),
+            "warnings": list(self.warnings),
+        }
 
 
-class Recorder:
-    """Takes each request's moments and outcome; knows which of them are measured.
+def _latency(latency: Latency | None) -> dict[str, float] | None:
+    return None if latency is None else asdict(latency)
 
-    Args:
-        load: what is sent.
-        began: moment the run began; the warm-up comes first. All moments are of one clock, seconds.
-    """
 
-    def __init__(self, load: Load, began: float) -> None:
-        self._load = load
-        self.start = began + load.warmup_s
-        self.end = self.start + load.duration_s
-        self._latencies = HdrHistogram(1, _MAX_US, _DIGITS)
-        self._lags = HdrHistogram(1, _MAX_US, _DIGITS)
-        self._errors: Counter[tuple[str, str]] = Counter()
-        self._sum_s = self._max_s = 0.0
-        self._succeeded = self._answered_in_time = self._dropped = 0
+def _part(label: str, counts: PartTally) -> PartReport:
+    latencies = counts.latencies
+    return PartReport(label, latencies.count, counts.errors.total(), Latency.of(latencies))
 
-    def succeeded(self, intended: float, sent: float, done: float) -> None:
-        """Count an answer.
 
-        Args:
-            intended: when the request was to start; in a closed loop, when it did.
-            sent: when it was started.
-            done: when its answer was there.
-        """
-        self._answered_in_time += self._measured(done)
-        if self._measured(intended):
-            self._succeeded += 1
-            self._sum_s += done - intended
-            self._max_s = max(self._max_s, done - intended)
-            self._latencies.record_value(_microseconds(done - intended))
-            self._lags.record_value(_microseconds(sent - intended))
-
-    def failed(self, intended: float, error: VaeserveError) -> None:
-        """Count a failure by its code and reason."""
-        if self._measured(intended):
-            self._errors[error.code, error.reason] += 1
-
-    def dropped(self, intended: float) -> None:
-        """Count a request that was not sent."""
-        self._dropped += self._measured(intended)
-
-    def report(self, cpu_share: float) -> Report:
-        """Sum up."""
-        rate = self._answered_in_time / self._load.duration_s
-        return Report(
-            load=self._load,
-            succeeded=self._succeeded,
-            failed=self._errors.total(),
-            dropped=self._dropped,
-            requests_per_second=rate,
-            rows_per_second=rate * self._load.rows,
-            latency=self._latency() if self._succeeded else None,
-            start_lag_p99_ms=(
-                _percentile_ms(self._lags, 99)
-                if self._load.rate is not None and self._succeeded
-                else None
-            ),
-            errors=tuple(ErrorCount(*kind, n) for kind, n in self._errors.most_common()),
-            cpu_share=cpu_share,
+def _timeline(load: Load, intervals: list[Interval]) -> tuple[Second, ...]:
+    length = load.duration_s / len(intervals)
+    return tuple(
+        Second(
+            at_s=(number + 0.5) * length,
+            succeeded=interval.latencies.count / length,
+            failed=interval.failed / length,
+            p50_ms=interval.latencies.percentile_ms(50) if interval.latencies.count else None,
+            p99_ms=interval.latencies.percentile_ms(99) if interval.latencies.count else None,
         )
-
-    def _measured(self, moment: float) -> bool:
-        return self.start <= moment < self.end
-
-    def _latency(self) -> Latency:
-        slowest = self._max_s * 1e3
-
-        def percentile(percent: float) -> float:
-            # The histogram's last digit is coarse; no percentile lies above the slowest.
-            return min(slowest, _percentile_ms(self._latencies, percent))
-
-        return Latency(
-            mean=self._sum_s * 1e3 / self._succeeded,
-            p50=percentile(50),
-            p90=percentile(90),
-            p99=percentile(99),
-            p99_9=percentile(99.9),
-            max=slowest,
-        )
+        for number, interval in enumerate(intervals)
+    )
 
 
-def _microseconds(seconds: float) -> int:
-    return min(max(round(seconds * 1e6), 1), _MAX_US)
-
-
-def _percentile_ms(histogram: Any, percent: float) -> float:
-    """Nearest rank: the smallest latency that `percent` of all do not exceed, milliseconds."""
-    count = histogram.get_total_count()
-    # The library rounds the rank to the nearest, which hides the tail of a short run: ask for the
-    # percentage that is exactly the next rank. (The small number takes back what floats add.)
-    rank = ceil(percent * count / 100 - 1e-9)
-    return float(histogram.get_value_at_percentile(100 * rank / count)) / 1e3
+def _percentiles(latencies: Latencies) -> tuple[tuple[float, float], ...]:
+    """Points of the distribution, as far as there are latencies to tell them apart."""
+    if not latencies.count:
+        return ()
+    told = [percent for percent in _CURVE if (100 - percent) * latencies.count >= 100]
+    return (
+        *((percent, latencies.percentile_ms(percent)) for percent in told),
+        (100, 1e3 * latencies.max_s),
+    )

@@ -1,113 +1,150 @@
-"""Sends a load on one event loop and measures it."""
+"""Sends a load, from this process or from several, and sums up what they counted."""
 
-import asyncio
-import selectors
+import multiprocessing
+import threading
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
 
-from vaeserve import AsyncClient, Unavailable, VaeserveError
-from vaeserve_loadtest.load import Load, Send, requests
-from vaeserve_loadtest.report import Recorder, Report
-from vaeserve_loadtest.schedule import poisson_arrivals
+from vaeserve_loadtest.load import Load
+from vaeserve_loadtest.loop import Progress, Share, send
+from vaeserve_loadtest.report import Report
+from vaeserve_loadtest.server_view import ServerView, read_metrics
+from vaeserve_loadtest.tally import Snapshot, Tally
 
-MAX_IN_FLIGHT = 10_000
-"""Requests of an open loop that may be unanswered at once; more are dropped, and reported."""
-
-_PROGRESS_S = 0.2
-_UNAVAILABLE_PAUSE_S = 0.05  # a closed loop would count refusals as fast as it can spin
-_OVERTIME_S = 1.0  # requests that could not be started this long after the end are dropped
-
-Progress = Callable[[float], None]
-"""Told, several times a second, how much of the run has passed: 0 .. 1."""
+_LEAD_S = 0.1  # from telling the processes the moment to that moment
 
 
-def run(load: Load, progress: Progress = lambda _: None) -> Report:
+class WorkerDied(RuntimeError):
+    """A process that sent requests ended without a result."""
+
+
+def run(
+    load: Load, progress: Progress = lambda _: None, *, metrics_address: str | None = None
+) -> Report:
     """Send a load and measure it; blocks for warm-up and duration, and until the last answer.
 
     Args:
         load: what to send.
-        progress: told how far the run is.
+        progress: told how the run is going.
+        metrics_address: HOST:PORT of the server's /metrics, for its own view of the measured time.
 
     Raises:
         ValueError: the model does not take this load.
         VaeserveError: the model cannot be reached. Failures of single requests are counted instead.
+        OSError: no metrics at that address.
+        WorkerDied: a sending process was killed.
     """
-    # epoll waits whole milliseconds, which would start requests late; select waits microseconds.
-    with asyncio.Runner(
-        loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
-    ) as runner:
-        return runner.run(_measure(load, progress))
+    view = None if metrics_address is None else _View(metrics_address, load)
+    began = _now if view is None else view.began
+    if load.workers == 1:
+        tally = send(load, Share(), began, progress)
+    else:
+        tally = _send_from_several(load, began, progress)
+    return Report.of(load, tally, view.seen() if view else None)
 
 
-async def _measure(load: Load, progress: Progress) -> Report:
-    # No retries: each would hide a refusal and add load of its own.
-    async with AsyncClient(load.address, timeout=load.timeout_s, retries=0) as client:
-        model = client.model(load.model)
-        send = requests(load, model, await model.info())
-        recorder = Recorder(load, time.perf_counter())
-        watch = asyncio.create_task(_watch(recorder, load, progress))
-        loop = _closed_loop if load.rate is None else _open_loop
-        await loop(load, send, recorder)
-        return recorder.report(cpu_share=await watch)
+def _now() -> float:
+    return time.perf_counter()
 
 
-async def _closed_loop(load: Load, send: Send, recorder: Recorder) -> None:
-    """Each caller sends again once it has its answer."""
-    number = 0
+class _View:
+    """Reads the server's metrics at the beginning and the end of the measured time."""
 
-    async def call_in_turn() -> None:
-        nonlocal number
-        while (now := time.perf_counter()) < recorder.end:
-            number += 1
-            if isinstance(await _one(send, number, now, recorder), Unavailable):
-                await asyncio.sleep(_UNAVAILABLE_PAUSE_S)
+    def __init__(self, address: str, load: Load) -> None:
+        self._address = address
+        self._load = load
+        self._before = self._after = read_metrics(address)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._start = 0.0
 
-    await asyncio.gather(*[call_in_turn() for _ in range(load.concurrency or 0)])
+    def began(self) -> float:
+        """The moment the run begins, which is now."""
+        now = time.perf_counter()
+        self._start = now + self._load.warmup_s
+        self._thread.start()
+        return now
 
+    def seen(self) -> ServerView:
+        """What the server saw in between."""
+        self._thread.join()
+        return ServerView.between(self._before, self._after)
 
-async def _open_loop(load: Load, send: Send, recorder: Recorder) -> None:
-    """Start each request at its moment, however many are unanswered."""
-    assert load.rate is not None, "This is a bug."  # noqa: S101  for the type checker
-    began = recorder.start - load.warmup_s
-    under_way: set[asyncio.Task[VaeserveError | None]] = set()
-    arrivals = poisson_arrivals(load.rate, load.warmup_s + load.duration_s, load.seed)
-    for number, offset in enumerate(arrivals.tolist()):
-        intended = began + offset
-        await asyncio.sleep(max(0.0, intended - time.perf_counter()))
-        late = time.perf_counter() > recorder.end + _OVERTIME_S
-        if late or len(under_way) >= MAX_IN_FLIGHT:
-            recorder.dropped(intended)
-            continue
-        task = asyncio.create_task(_one(send, number, intended, recorder))
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
-    await asyncio.gather(*under_way)
+    def _watch(self) -> None:
+        time.sleep(max(0.0, self._start - time.perf_counter()))
+        self._before = read_metrics(self._address)
+        time.sleep(max(0.0, self._start + self._load.duration_s - time.perf_counter()))
+        self._after = read_metrics(self._address)
 
 
-async def _one(
-    send: Send, number: int, intended: float, recorder: Recorder
-) -> VaeserveError | None:
-    """Send a request and record its end; returns how it failed."""
-    sent = time.perf_counter()
+def _send_from_several(load: Load, began: Callable[[], float], progress: Progress) -> Tally:
+    """Start the processes, tell them all one moment to begin, and add up their tallies."""
+    spawn = multiprocessing.get_context("spawn")  # gRPC does not survive a fork
+    pipes: list[Connection] = []
+    processes = []
     try:
-        await send(number)
-    except VaeserveError as exc:
-        recorder.failed(intended, exc)
-        return exc
-    recorder.succeeded(intended, sent, time.perf_counter())
-    return None
+        for number in range(load.workers):
+            ours, theirs = spawn.Pipe()
+            process = spawn.Process(
+                target=_work, args=(load, Share(number, load.workers), theirs), daemon=True
+            )
+            process.start()
+            theirs.close()  # so that a process that dies ends the pipe
+            processes.append(process)
+            pipes.append(ours)
+        for pipe in pipes:
+            _received(pipe)
+        moment = began() + _LEAD_S
+        for pipe in pipes:
+            pipe.send(moment)
+        return _collected(load, pipes, progress)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
 
 
-async def _watch(recorder: Recorder, load: Load, progress: Progress) -> float:
-    """Tell the progress, and return the share of a core used in the measured time."""
-    await _tick_until(recorder.start, recorder, load, progress)
-    wall, cpu = time.perf_counter(), time.process_time()
-    await _tick_until(recorder.end, recorder, load, progress)
-    return (time.process_time() - cpu) / (time.perf_counter() - wall)
+def _collected(load: Load, pipes: list[Connection], progress: Progress) -> Tally:
+    whole, open_pipes = Tally.of(load), list(pipes)
+    while open_pipes:
+        snapshot, tallies = Snapshot(0.0), []
+        for pipe in wait(open_pipes):
+            assert isinstance(pipe, Connection), "This is a bug."  # noqa: S101  for the type checker
+            message = _received(pipe)
+            if isinstance(message, Tally):
+                tallies.append(message)
+                open_pipes.remove(pipe)
+            elif isinstance(message, Snapshot):
+                snapshot.share = max(snapshot.share, message.share)
+                snapshot.recent.add(message.recent)
+                snapshot.failed += message.failed
+        for tally in tallies:
+            whole.add(tally)
+        if snapshot.share:
+            progress(snapshot)
+    return whole
 
 
-async def _tick_until(moment: float, recorder: Recorder, load: Load, progress: Progress) -> None:
-    length = load.warmup_s + load.duration_s
-    while (left := moment - time.perf_counter()) > 0:
-        await asyncio.sleep(min(left, _PROGRESS_S))
-        progress(min(1.0, 1 - (recorder.end - time.perf_counter()) / length))
+def _received(pipe: Connection) -> object:
+    try:
+        message = pipe.recv()
+    except EOFError:
+        raise WorkerDied("a sending process ended without a result; is memory short?") from None
+    if isinstance(message, Exception):
+        raise message
+    return message
+
+
+def _work(load: Load, share: Share, pipe: Connection) -> None:
+    """A sending process: says that it is ready, waits for the moment, sends, reports."""
+
+    def moment() -> float:
+        # The monotonic clock is one for all processes of a machine.
+        pipe.send(None)
+        began: float = pipe.recv()
+        return began
+
+    try:
+        pipe.send(send(load, share, moment, pipe.send))
+    except Exception as error:  # noqa: BLE001 - the parent raises it
+        pipe.send(error)

@@ -10,6 +10,12 @@ _LIKELIHOODS = {
     model_pb2.LIKELIHOOD_CONTINUOUS_BERNOULLI: "continuous-bernoulli",
     model_pb2.LIKELIHOOD_GAUSSIAN: "gaussian",
 }
+_PRECISIONS = {
+    model_pb2.PRECISION_UNSPECIFIED: "float32",
+    model_pb2.PRECISION_FLOAT32: "float32",
+    model_pb2.PRECISION_FLOAT16: "float16",
+    model_pb2.PRECISION_INT8: "int8",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +83,11 @@ class ModelInfo:
             one.
         preprocessing: meaning of uint8 levels; None where rows are no pictures, and uint8 is
             refused.
+        precision: arithmetic of the graphs: "float32", "float16" or "int8"; "unspecified" if it is
+            none that this client knows. Arrays are float32 all the same.
         limits: what the server accepts in one request.
         manifest: the whole manifest as the server sent it: digests, training figures, measured
-            numerics.
+            numerics, what the precision costs.
     """
 
     name: str
@@ -90,6 +98,7 @@ class ModelInfo:
     likelihood: str
     gaussian_variance: float
     preprocessing: Preprocessing | None
+    precision: str
     limits: Limits
     manifest: model_pb2.ModelInfo
 
@@ -106,6 +115,7 @@ class ModelInfo:
             likelihood=_LIKELIHOODS.get(model.likelihood, "unspecified"),
             gaussian_variance=model.gaussian_variance,
             preprocessing=Preprocessing(levels.scale, levels.offset) if levels else None,
+            precision=_PRECISIONS.get(model.precision, "unspecified"),
             limits=Limits(
                 max_rows=model.limits.max_rows,
                 max_draws=model.limits.max_draws,

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import onnx
 
+from vaeserve.v1 import model_pb2
 from vaeserve_export.errors import VerifyError
 
 RANDOM_OPERATORS = frozenset(
@@ -18,6 +19,12 @@ RANDOM_OPERATORS = frozenset(
     }
 )
 
+_PRECISION_NAMES = {
+    model_pb2.PRECISION_FLOAT32: "float32",
+    model_pb2.PRECISION_FLOAT16: "float16",
+    model_pb2.PRECISION_INT8: "int8",
+}
+
 _PATH = re.compile(rb"(?:/[\w.+-]+){2,}|[A-Za-z]:\\[\w.+-]+\\|\.py\b")
 
 
@@ -28,8 +35,9 @@ def check_graph(
 
     It must pass ONNX's own checker; take one input and give the outputs named, all float32 with a
     free first axis; hold its weights itself and nobody's paths; and use operators of the standard
-    domain only. It must be a function of its input: no random operator (noise inside a graph can be
-    neither repeated nor split over batches) and no Dropout.
+    domain only. A row's outputs must be a function of that row: no random operator (noise inside a
+    graph can be neither repeated nor split over batches), no Dropout, and no dynamic quantisation,
+    whose scale is taken over the whole batch.
 
     Args:
         content: bytes of the file.
@@ -54,6 +62,32 @@ def check_graph(
     return model
 
 
+def check_precision(
+    models: Iterable[onnx.ModelProto], stated: "model_pb2.Precision.ValueType"
+) -> None:
+    """The graphs are of the precision stated, on which depends how exact they must be.
+
+    Raises:
+        VerifyError: they are of another one.
+    """
+    found = max(map(_precision, models))
+    if found != (stated or model_pb2.PRECISION_FLOAT32):
+        raise VerifyError(
+            f"the graphs are {_PRECISION_NAMES[found]}, the manifest says "
+            f"{_PRECISION_NAMES.get(stated, 'nothing')}"
+        )
+
+
+def _precision(model: onnx.ModelProto) -> "model_pb2.Precision.ValueType":
+    graphs = list(all_graphs(model.graph))
+    if any(node.op_type == "QuantizeLinear" for graph in graphs for node in graph.node):
+        return model_pb2.PRECISION_INT8
+    weights = [tensor.data_type for graph in graphs for tensor in graph.initializer]
+    if onnx.TensorProto.FLOAT16 in weights:
+        return model_pb2.PRECISION_FLOAT16
+    return model_pb2.PRECISION_FLOAT32
+
+
 def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """A graph and, below it, the graphs its nodes hold as branches and loop bodies."""
     yield graph
@@ -73,6 +107,11 @@ def _check_nodes(model: onnx.ModelProto, file: str) -> None:
                 raise VerifyError(f"{file}: operator {node.domain}.{node.op_type} is not standard")
             if node.op_type in RANDOM_OPERATORS or node.op_type == "Dropout":
                 raise VerifyError(f"{file}: holds the random operator {node.op_type}")
+            if node.op_type == "DynamicQuantizeLinear":
+                raise VerifyError(
+                    f"{file}: is quantised dynamically: a row would depend on the rows beside it; "
+                    "export it with --precision int8, whose scales are fixed"
+                )
         for weights in graph.initializer:
             if weights.data_location == onnx.TensorProto.EXTERNAL:
                 raise VerifyError(f"{file}: keeps {weights.name} in another file")

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vaeserve_export.bundling.graph_checks import all_graphs, check_graph
+from vaeserve_export.bundling.pair import Pair
 from vaeserve_export.errors import ExportError
-from vaeserve_export.vae.model import Vae
 
 OPSET = 20  # read by ONNX Runtime 1.17 and later
 BATCH_AXIS = "batch"
@@ -21,26 +21,26 @@ DECODER_INPUT, DECODER_OUTPUTS = "z", ("x_hat",)
 _EXAMPLE_ROWS = 2  # with one row the exporter may take the batch for a constant
 
 
-def encoder_graph(vae: Vae) -> bytes:
-    """The encoder: x [batch, *input_shape] -> mu, log_var [batch, latent_dim].
+def encoder_graph(pair: Pair) -> bytes:
+    """The encoder: x [batch, *input_shape] -> mu, log_var [batch, *latent_shape].
 
     Raises:
-        ExportError: the exporter gave no program, or one without a batch axis.
+        ExportError: the exporter cannot follow the module, or gave no batch axis.
         VerifyError: the exporter wrote something that must not be published.
     """
-    example = torch.zeros(_EXAMPLE_ROWS, *vae.config.input_shape)
-    return _export(vae.encoder, example, "encoder", ENCODER_INPUT, ENCODER_OUTPUTS)
+    example = torch.zeros(_EXAMPLE_ROWS, *pair.input_shape)
+    return _export(pair.encoder, example, "encoder", ENCODER_INPUT, ENCODER_OUTPUTS)
 
 
-def decoder_graph(vae: Vae) -> bytes:
-    """The decoder: z [batch, latent_dim] -> x_hat [batch, *input_shape].
+def decoder_graph(pair: Pair) -> bytes:
+    """The decoder: z [batch, *latent_shape] -> x_hat [batch, *input_shape].
 
     Raises:
-        ExportError: the exporter gave no program, or one without a batch axis.
+        ExportError: the exporter cannot follow the module, or gave no batch axis.
         VerifyError: the exporter wrote something that must not be published.
     """
-    example = torch.zeros(_EXAMPLE_ROWS, vae.config.latent_dim)
-    return _export(vae.decoder, example, "decoder", DECODER_INPUT, DECODER_OUTPUTS)
+    example = torch.zeros(_EXAMPLE_ROWS, *pair.latent_shape)
+    return _export(pair.decoder, example, "decoder", DECODER_INPUT, DECODER_OUTPUTS)
 
 
 def _export(
@@ -48,26 +48,45 @@ def _export(
 ) -> bytes:
     """Export one module; equal weights give equal bytes, on whatever path the program lies."""
     with _quiet_exporter():
-        program = torch.onnx.export(
-            module.eval(),
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[input_name],
-            output_names=list(output_names),
-            dynamic_shapes=({0: BATCH_AXIS},),
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[input_name],
+                output_names=list(output_names),
+                dynamic_shapes=({0: BATCH_AXIS},),
+                verbose=False,
+            )
+        except Exception as error:  # torch.export has classes of its own, with pages of text
+            raise ExportError(
+                f"{name}: PyTorch cannot export it: {_cause(error)}; a forward() of tensor "
+                "operations, without Python that looks at values or at the batch size, exports"
+            ) from error
     if program is None:
         raise ExportError(f"{name}: PyTorch gave no ONNX program")
     model = program.model_proto
-    _strip(model, name)
-    content: bytes = model.SerializeToString(deterministic=True)
+    content = plain_bytes(model, name)
     check_graph(content, name, input_name, output_names)
     for value in (*model.graph.input, *model.graph.output):
         if value.type.tensor_type.shape.dim[0].dim_param != BATCH_AXIS:
             raise ExportError(f"{name}: the first axis of {value.name} is not {BATCH_AXIS}")
     return content
+
+
+def plain_bytes(model: onnx.ModelProto, name: str) -> bytes:
+    """The computation and nothing else, always in the same bytes; the model is changed."""
+    _strip(model, name)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _cause(error: BaseException) -> str:
+    """One line of what was at the bottom of a chain of errors."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _strip(model: onnx.ModelProto, name: str) -> None:

@@ -44,21 +44,13 @@ def publish(
         VerifyError: a bundle that does not keep what it promises, as one whose graphs do not give
             its golden rows.
     """
-    require_name(name)
-    model_folder = repository / name
-    version = _next_version(model_folder) if version is None else version
-    if version < 1:
-        raise ExportError(f"version {version}: use a positive integer")
-    target = model_folder / str(version)
-    if target.exists():
-        raise ExportError(f"{target}: exists already; versions are never overwritten")
-
-    fresh = model_folder / f".{version}.{secrets.token_hex(4)}"
+    target = place_of(repository, name, version)
+    fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         fresh.mkdir(parents=True)
         for file, content in files.items():
             (fresh / file).write_bytes(content)
-        bundle.write_manifest(fresh, _sealed(files, info, name, version))
+        bundle.write_manifest(fresh, _sealed(files, info, name, int(target.name)))
         # A read-only bundle may be verified, but one being written must hold its figures.
         if not verify(fresh).recorded:
             raise ExportError(f"{target}: cannot be written: recording the measured figures failed")
@@ -68,14 +60,25 @@ def publish(
     finally:
         shutil.rmtree(fresh, ignore_errors=True)  # after the rename there is nothing there
         with suppress(OSError):
-            model_folder.rmdir()  # only if this export made it and left nothing
+            target.parent.rmdir()  # only if this export made it and left nothing
     return target
 
 
-def require_name(name: str) -> None:
-    """Raise ExportError for what cannot be the name of a model."""
+def place_of(repository: Path, name: str, version: int | None) -> Path:
+    """The folder that `publish` would write, asked before the work of making its contents.
+
+    Raises:
+        ExportError: an impossible name or version, or one that exists.
+    """
     if not _NAME.fullmatch(name):
         raise ExportError(f"model name {name!r}: use a-z, 0-9, dot, dash, underscore; at most 64")
+    version = _next_version(repository / name) if version is None else version
+    if version < 1:
+        raise ExportError(f"version {version}: use a positive integer")
+    target = repository / name / str(version)
+    if target.exists():
+        raise ExportError(f"{target}: exists already; versions are never overwritten")
+    return target
 
 
 def _sealed(

@@ -4,16 +4,20 @@
     digests     every file is the one that the manifest lists
     contents    golden rows, calibration, prior, attributes are the arrays that they should be
     graphs      valid ONNX, deterministic, standard operators only, no path (graph_checks)
+    precision   a graph is of the precision that the manifest states
     parity      ONNX Runtime gives PyTorch's outputs, whatever the batch size
     batch       how much a row's outputs depend on the batch it is in; recorded, 0 is bit-identical
 
-The figures go into the manifest.
+The figures go into the manifest. How far outputs may be from PyTorch's depends on the precision:
+_TOLERANCES.
 """
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +28,27 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from vaeserve.v1 import archives, bundle, model_pb2
-from vaeserve_export.bundling.graph_checks import check_graph
+from vaeserve_export.bundling.graph_checks import check_graph, check_precision
 from vaeserve_export.errors import VerifyError
 
 PROVIDER = "CPUExecutionProvider"
 BATCH_SIZES = (1, 2, 7, 64)
-ABSOLUTE_TOLERANCE = 1e-5
-RELATIVE_TOLERANCE = 1e-4
+
+
+class Tolerance(NamedTuple):
+    """|output - PyTorch's| <= absolute + relative * |PyTorch's|, element by element."""
+
+    absolute: float
+    relative: float
+
+
+_TOLERANCES = {
+    model_pb2.PRECISION_UNSPECIFIED: Tolerance(1e-5, 1e-4),
+    model_pb2.PRECISION_FLOAT32: Tolerance(1e-5, 1e-4),
+    model_pb2.PRECISION_FLOAT16: Tolerance(2e-3, 1e-3),
+    # Stated, not bounded: how far int8 is off depends on the model; its cost is in the manifest.
+    model_pb2.PRECISION_INT8: Tolerance(math.inf, 0.0),
+}
 
 Floats = npt.NDArray[np.float32]
 _Run = Callable[[Floats], list[Floats]]
@@ -68,22 +86,38 @@ def verify(folder: Path) -> Verification:
         golden = _read_contents(files, info)
     except bundle.BundleError as error:
         raise VerifyError(str(error)) from error
+    _check_graphs(info, files)
     encode = _session(info.encoder, files)
     decode = _session(info.decoder, files)
-    expected = [golden["mu"], golden["log_var"]]
-    encoder_parity, encoder_batch = _measure(encode, info.encoder, golden["x"], expected)
-    decoder_parity, decoder_batch = _measure(decode, info.decoder, golden["z"], [golden["x_hat"]])
-
+    mu, log_var, x_hat = _tolerances(info)
+    (parity_mu, parity_log_var), encoder_batch = _measure(
+        encode,
+        info.encoder,
+        golden["x"],
+        [(golden["mu"], mu), (golden["log_var"], log_var)],
+    )
+    (parity_x_hat,), decoder_batch = _measure(
+        decode, info.decoder, golden["z"], [(golden["x_hat"], x_hat)]
+    )
     measured = model_pb2.Numerics(
         provider=PROVIDER,
         rows=len(golden["x"]),
-        parity_mu=encoder_parity[0],
-        parity_log_var=encoder_parity[1],
-        parity_x_hat=decoder_parity[0],
+        parity_mu=parity_mu,
+        parity_log_var=parity_log_var,
+        parity_x_hat=parity_x_hat,
         batch_difference=max(encoder_batch, decoder_batch),
         onnxruntime_version=ort.__version__,
     )
     return Verification(info, _record(folder, info, measured))
+
+
+def _tolerances(info: model_pb2.ModelInfo) -> list[Tolerance]:
+    """Of mu, log_var and x_hat."""
+    numerics = info.numerics
+    if info.precision == model_pb2.PRECISION_INT8 and info.HasField("numerics"):
+        recorded = (numerics.parity_mu, numerics.parity_log_var, numerics.parity_x_hat)
+        return [Tolerance(bundle.int8_allowance(parity), 0.0) for parity in recorded]
+    return [_TOLERANCES[info.precision]] * 3
 
 
 def _record(folder: Path, info: model_pb2.ModelInfo, measured: model_pb2.Numerics) -> bool:
@@ -146,10 +180,18 @@ def _read_golden(content: bytes, info: model_pb2.ModelInfo) -> dict[str, Floats]
     return arrays
 
 
+def _check_graphs(info: model_pb2.ModelInfo, files: dict[str, bytes]) -> None:
+    graphs = (info.encoder, info.decoder)
+    models = [
+        check_graph(files[graph.file], graph.file, graph.input_name, graph.output_names)
+        for graph in graphs
+    ]
+    check_precision(models, info.precision)
+
+
 def _session(graph: model_pb2.Graph, files: dict[str, bytes]) -> _Run:
-    """Check a graph and load it; on one thread, so that figures do not vary with the machine."""
+    """Load a graph; on one thread, so that figures do not vary with the machine."""
     content = files[graph.file]
-    check_graph(content, graph.file, graph.input_name, graph.output_names)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     try:
@@ -161,9 +203,18 @@ def _session(graph: model_pb2.Graph, files: dict[str, bytes]) -> _Run:
 
 
 def _measure(
-    run: _Run, graph: model_pb2.Graph, rows: Floats, expected: list[Floats]
+    run: _Run,
+    graph: model_pb2.Graph,
+    rows: Floats,
+    expected: list[tuple[Floats, Tolerance]],
 ) -> tuple[list[float], float]:
     """Run the rows in several batch sizes.
+
+    Args:
+        run: runs the graph.
+        graph: its names, for messages.
+        rows: its inputs.
+        expected: what PyTorch made of them, and how far from it each output may be.
 
     Returns:
         The largest difference from what is expected, for each output; and the largest difference
@@ -174,9 +225,10 @@ def _measure(
     batch_difference = 0.0
     for size in (*BATCH_SIZES, len(rows)):
         outputs = _run_in_batches(run, graph, rows, size)
-        for index, (output, wanted) in enumerate(zip(outputs, expected, strict=True)):
+        for index, (output, (wanted, tolerance)) in enumerate(zip(outputs, expected, strict=True)):
             what = f"{graph.file}: {graph.output_names[index]}"
-            parity[index] = max(parity[index], _difference(output, wanted, what, size))
+            difference = _difference(output, wanted, tolerance, what, size)
+            parity[index] = max(parity[index], difference)
             apart = float(np.abs(output - whole[index]).max())
             batch_difference = max(batch_difference, apart)
     return parity, batch_difference
@@ -190,12 +242,14 @@ def _run_in_batches(run: _Run, graph: model_pb2.Graph, rows: Floats, size: int) 
         raise VerifyError(f"{graph.file}: cannot run {size} rows: {error}") from error
 
 
-def _difference(output: Floats, wanted: Floats, what: str, size: int) -> float:
+def _difference(
+    output: Floats, wanted: Floats, tolerance: Tolerance, what: str, size: int
+) -> float:
     if output.shape != wanted.shape:
         raise VerifyError(f"{what} has shape {list(output.shape)}, not {list(wanted.shape)}")
     difference = np.abs(output - wanted)
     # Written so that a NaN fails.
-    if not (difference <= ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * np.abs(wanted)).all():
+    if not (difference <= tolerance.absolute + tolerance.relative * np.abs(wanted)).all():
         raise VerifyError(
             f"{what} differs from PyTorch's by {difference.max():.2g} in batches of {size}"
         )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vaeserve_export.cli.command import FOLDER, Command
-from vaeserve_export.cli.fitting import DATA_DIR, seed_of, tell
+from vaeserve_export.cli.data_options import data_options
+from vaeserve_export.cli.fitting import seed_of, tell
 from vaeserve_export.errors import LatentError
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 @click.command(cls=Command)
 @click.argument("model", type=FOLDER)
 @click.argument("name")
-@click.option("--data", "spec", required=True, metavar="SOURCE", help="Rows to fit to.")
-@DATA_DIR
+@data_options()
 @click.option("--labels", type=_FILE, help=".npy or .csv: 1 for each row with it, 0 without.")
 @click.option("--positive", type=int, help="Or: the class, of the data's own, that has it.")
 @click.option("--balance", type=_FILE, help=".npy or .csv: a labelling that must not matter.")
@@ -40,9 +40,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 @click.option("--project-out", multiple=True, metavar="NAME", help="Attribute to leave alone.")
 @click.option("--seed", type=click.IntRange(min=0), help="As that of the training by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def fit_attribute(  # noqa: PLR0917 - click gives them by name
+def fit_attribute(
     model: Path,
     name: str,
+    *,
     spec: str,
     data_dir: Path | None,
     labels: Path | None,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vaeserve_export.cli.command import FOLDER, Command
-from vaeserve_export.cli.fitting import DATA_DIR, seed_of, tell
+from vaeserve_export.cli.data_options import data_options
+from vaeserve_export.cli.fitting import seed_of, tell
 
 if TYPE_CHECKING:
     from vaeserve_export.latent.prior import PriorFit
@@ -29,15 +30,15 @@ class _Components(click.ParamType[int | None]):
 
 @click.command(cls=Command)
 @click.argument("model", type=FOLDER)
-@click.option("--data", "spec", required=True, metavar="SOURCE", help="Its training data.")
-@DATA_DIR
+@data_options()
 @click.option(
     "--components", type=_Components(), default="auto", show_default=True, help="Of the mixture."
 )
 @click.option("--seed", type=click.IntRange(min=0), help="As that of the training by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def fit_prior(  # noqa: PLR0917 - click gives them by name
+def fit_prior(
     model: Path,
+    *,
     spec: str,
     data_dir: Path | None,
     components: int | None,

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vaeserve_export.cli.command import FOLDER
-
 if TYPE_CHECKING:
     from google.protobuf.message import Message
-
-DATA_DIR = click.option("--data-dir", type=FOLDER, help="Where named sets are looked for.")
 
 
 def seed_of(model: Path, seed: int | None) -> int:

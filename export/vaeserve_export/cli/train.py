@@ -5,8 +5,10 @@
 
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +16,8 @@ import click
 from click.core import ParameterSource
 
 from vaeserve_export.cli.command import FOLDER, Command
+from vaeserve_export.cli.data_options import data_options
+from vaeserve_export.cli.stopping import stop_on_signals
 from vaeserve_export.training.settings import (
     ACTIVATIONS,
     DEVICES,
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from vaeserve_export.training.run import Summary
 
 _INTERRUPTED = 130  # as shells have it
+_STOPPED = 75  # "try again later" of sysexits.h, and nothing else here
 
 _DEFAULTS = TrainSettings()
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -44,13 +49,7 @@ def _setting(name: str, text: str, **attributes: Any) -> Callable[[_Function], _
 
 
 @click.command(cls=Command)
-@click.option(
-    "--data",
-    "spec",
-    required=True,
-    metavar="SOURCE",
-    help="digits, idx:DIR (MNIST-like files), npz:FILE or folder:DIR (PNG, JPEG).",
-)
+@data_options()
 @click.option("--out", "run", required=True, type=FOLDER, help="Run folder to write.")
 @_setting("model", "Architecture; ae and conv-ae have no noise and no KL.", type=_among(MODELS))
 @_setting("latent_dim", "Latent dimensions.")
@@ -76,36 +75,66 @@ def _setting(name: str, text: str, **attributes: Any) -> Callable[[_Function], _
 @_setting("threads", "PyTorch's threads; 0: measured.")
 @_setting("device", "Where to train.", type=_among(DEVICES))
 @click.option("--resume", is_flag=True, help="Continue the run in the folder, as it was set up.")
+@click.option("--tensorboard", is_flag=True, help="Write the figures for TensorBoard, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def train(spec: str, run: Path, resume: bool, as_json: bool, **settings: Any) -> None:
+def train(
+    spec: str,
+    data_dir: Path | None,
+    run: Path,
+    resume: bool,
+    tensorboard: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Train a VAE and keep its best weights.
 
     The loss is reconstruction + beta * KL in nats per row, both summed and not averaged over the
     row's elements and the latent dimensions. What is printed is the loss at beta = 1, the -ELBO.
+    SIGTERM or Ctrl-C writes a checkpoint and ends with status 75. Several processes train one
+    model under torchrun.
     """
+    from vaeserve_export.cli.processes import joined
     from vaeserve_export.data import dataset as data
     from vaeserve_export.training import progress, train as training
+    from vaeserve_export.training.saving import Stopped
+    from vaeserve_export.training.tensorboard import TensorBoard
 
     if resume:
         settings = _resumed(run, settings)
     chosen = TrainSettings(**settings)
-    dataset = data.load(spec)
+    dataset = data.load(spec, data_dir=data_dir)
     train_rows, validation_rows = (len(p.x) for p in data.training_rows(dataset, chosen.seed))
-    click.echo(
-        f"{spec}: {train_rows} rows to train on and {validation_rows} to validate, "
-        f"{list(dataset.row_shape)} each, values {dataset.x.min():g} to {dataset.x.max():g}; "
-        f"{chosen.model}, {chosen.likelihood}, at most {chosen.epochs} epochs",
-        err=as_json,
-    )
-    try:
-        with progress.show(chosen.epochs, train_rows, to_stderr=as_json) as listener:
-            summary = training.train(chosen, dataset, run, resume=resume, listener=listener)
-    except KeyboardInterrupt:
+    with joined(chosen.device) as group, stop_on_signals() as stop, ExitStack() as shown:
+        if not group.first:
+            training.train(chosen, dataset, run, resume=resume, stop=stop)
+            return
         click.echo(
-            f"\ninterrupted; go on with --resume, or finish with --resume --epochs 1: {run}",
-            err=True,
+            f"{spec}: {train_rows} rows to train on and {validation_rows} to validate, "
+            f"{list(dataset.row_shape)} each, values {dataset.x.min():g} to {dataset.x.max():g}; "
+            f"{chosen.model}, {chosen.likelihood}, at most {chosen.epochs} epochs",
+            err=as_json,
         )
-        sys.exit(_INTERRUPTED)
+        listeners = [
+            shown.enter_context(progress.show(chosen.epochs, train_rows, to_stderr=as_json))
+        ]
+        if tensorboard:
+            listeners.append(shown.enter_context(TensorBoard(run)))
+        try:
+            summary = training.train(
+                chosen, dataset, run, resume=resume, listeners=listeners, stop=stop
+            )
+        except Stopped:
+            again = ["vaeserve", "train", "--data", spec, "--out", str(run), "--resume"]
+            if data_dir:
+                again += ["--data-dir", str(data_dir)]
+            click.echo(f"\nstopped, and nothing is lost; go on with: {shlex.join(again)}", err=True)
+            sys.exit(_STOPPED)
+        except KeyboardInterrupt:
+            click.echo(
+                f"\ninterrupted; go on with --resume, or finish with --resume --epochs 1: {run}",
+                err=True,
+            )
+            sys.exit(_INTERRUPTED)
     click.echo(json.dumps(dataclasses.asdict(summary)) if as_json else _trained(run, summary))
     if not summary.active_units:
         click.echo(

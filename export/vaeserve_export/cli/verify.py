@@ -31,11 +31,14 @@ def verify(bundle: Path, as_json: bool) -> None:
 
 
 def _verified(result: "Verification") -> str:
+    from vaeserve_export.cli import precision as precisions
+
     info, numerics = result.info, result.info.numerics
     rows = [
         ("model", f"{info.name} version {info.version}"),
         ("files", f"{len(info.files)} as listed"),
         ("graphs", "valid, deterministic, standard operators"),
+        ("precision", precisions.text(info)),
         ("golden rows", f"{numerics.rows} on {numerics.provider} {numerics.onnxruntime_version}"),
         ("parity mu", f"{numerics.parity_mu:.2g}"),
         ("parity log_var", f"{numerics.parity_log_var:.2g}"),

@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from vaeserve_export.data import archives, idx, named, pictures
-from vaeserve_export.data.rows import LEVEL, Part, Rows
+from vaeserve_export.data import archives, idx, named, pictures, tables
+from vaeserve_export.data.rows import LEVEL, Column, Part, Rows
 from vaeserve_export.data.spec import Spec, parse
 from vaeserve_export.errors import DataError
 
@@ -22,12 +22,15 @@ VALIDATION_FRACTION = 0.1
 class Dataset:
     """Rows to train on, or to measure on.
 
+    Rows of tables are standardised: (value - mean) / scale, column by column.
+
     Attributes:
         x: float32 [rows, ...]; pictures are [rows, channels, height, width] with values in [0, 1].
         labels: int64 [rows], or None.
         level: model units of one uint8 level (1/255 for levels 0..255) where rows are pictures;
             None where they are vectors.
         name: the specification it was loaded from.
+        columns: names and statistics of the table's columns; empty unless rows come from a table.
         validation: rows that the source itself sets aside for validation; None where it does not.
     """
 
@@ -35,6 +38,7 @@ class Dataset:
     labels: npt.NDArray[np.int64] | None
     level: float | None
     name: str
+    columns: tuple[Column, ...] = ()
     validation: "Dataset | None" = None
 
     @property
@@ -58,7 +62,11 @@ class Dataset:
 
 
 def load(
-    spec: str, *, part: Literal["train", "test"] = "train", data_dir: Path | None = None
+    spec: str,
+    *,
+    part: Literal["train", "test"] = "train",
+    data_dir: Path | None = None,
+    columns: tuple[Column, ...] = (),
 ) -> Dataset:
     """Load a part of a source of data; the order of its rows is that of files or of sorted paths.
 
@@ -67,17 +75,19 @@ def load(
             format and a place: see `spec.parse` and the readers.
         part: `train` is everything but the test part. Nothing that trains or chooses loads `test`.
         data_dir: where named sets are looked for, each in a folder of its name.
+        columns: of the model that the rows of a table are for: they are standardised by these, and
+            must have the same names. If empty, by those of the source's own train part.
 
     Raises:
         DataError: an unknown source, one without that part, or data that is missing, broken,
             empty, ragged or not finite.
     """
     source = parse(spec)
-    rows = _read(source, part, data_dir)
+    rows = _read(source, part, data_dir, columns)
     if rows is None:
         raise DataError(f"{spec}: has no {part} part; name a source that holds such rows alone")
     dataset = _checked(rows, spec)
-    held_out = _read(source, "valid", data_dir) if part == "train" else None
+    held_out = _read(source, "valid", data_dir, columns) if part == "train" else None
     if held_out is None:
         return dataset
     validation = _checked(held_out, f"{spec} (validation)")
@@ -122,7 +132,9 @@ def training_rows(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     return dataset.take(train), dataset.take(validation)
 
 
-def _read(source: Spec, part: Part, data_dir: Path | None) -> Rows | None:
+def _read(
+    source: Spec, part: Part, data_dir: Path | None, columns: tuple[Column, ...]
+) -> Rows | None:
     """The rows of a part, or None if the source has none."""
     if source.source in named.SETS:
         return named.read(named.SETS[source.source], part, data_dir)
@@ -130,6 +142,8 @@ def _read(source: Spec, part: Part, data_dir: Path | None) -> Rows | None:
         return _digits(part)
     if source.source == "folder":
         return pictures.read(source.place, part, pictures.Form(source.size, source.grey))
+    if source.source in {"csv", "parquet"}:
+        return tables.read(source.place, part, source.source, source.label, columns)
     readers = {"idx": idx.read, "npz": archives.read_npz, "npy": archives.read_npy}
     return readers[source.source](source.place, part)
 
@@ -165,4 +179,5 @@ def _checked(rows: Rows, spec: str) -> Dataset:
         labels=None if labels is None else labels.astype(np.int64),
         level=rows.level,
         name=spec,
+        columns=rows.columns,
     )

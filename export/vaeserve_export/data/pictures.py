@@ -55,12 +55,10 @@ def read(folder: Path, part: Part, form: Form) -> Rows | None:
     if labels is None:
         return Rows(x, None, LEVEL)
     train = labels if part == "train" else _classes(_pictures(parts["train"]), parts["train"])
-    names = sorted(set(train or ()))
-    if unknown := set(labels) - set(names):
-        raise DataError(
-            f"{parts[part]}: there is no {min(unknown)!r} among the classes to train on"
-        )
-    return Rows(x, np.array([names.index(label) for label in labels]), LEVEL)
+    numbers = {name: number for number, name in enumerate(sorted(set(train or ())))}
+    if unknown := set(labels) - set(numbers):
+        raise DataError(f"{parts[part]}: no class to train on is named {min(unknown)!r}")
+    return Rows(x, np.array([numbers[label] for label in labels]), LEVEL)
 
 
 def _parts(folder: Path) -> dict[str, Path]:

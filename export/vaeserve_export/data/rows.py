@@ -1,5 +1,6 @@
 """What readers of data have in common: what they return, and levels that become model units."""
 
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,6 +14,21 @@ Array = npt.NDArray[Any]
 Part = Literal["train", "valid", "test"]
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column of a table: model value = (value - mean) / scale.
+
+    Attributes:
+        name: heading.
+        mean: over the rows of the train part, in the column's unit.
+        scale: standard deviation over them, in the column's unit; 1 where it never varies.
+    """
+
+    name: str
+    mean: float
+    scale: float
+
+
 class Rows(NamedTuple):
     """What a reader returns.
 
@@ -20,11 +36,13 @@ class Rows(NamedTuple):
         x: [rows, ...] in model units.
         labels: [rows], or None.
         level: model units of one uint8 level where rows are pictures, else None.
+        columns: of the table that the rows come from; empty unless they come from one.
     """
 
     x: Array
     labels: Array | None
     level: float | None
+    columns: tuple[Column, ...] = ()
 
 
 def in_units(levels: Array, level: float) -> Array:

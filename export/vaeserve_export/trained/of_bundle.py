@@ -1,7 +1,10 @@
 """A bundle as a subject: its two graphs, by ONNX Runtime."""
 
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from torch import Tensor, from_numpy
 
@@ -11,22 +14,52 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from vaeserve.v1 import bundle, model_pb2
+from vaeserve_export.data.rows import Column
 from vaeserve_export.errors import VerifyError
 from vaeserve_export.trained.subject import Origin
 from vaeserve_export.vae.likelihood import Likelihood
 
-_LIKELIHOODS = {
+LIKELIHOODS = {
     model_pb2.LIKELIHOOD_BERNOULLI: "bernoulli",
     model_pb2.LIKELIHOOD_CONTINUOUS_BERNOULLI: "continuous-bernoulli",
     model_pb2.LIKELIHOOD_GAUSSIAN: "gaussian",
 }
+"""The names that this package has for a manifest's likelihoods."""
 
 
 class BundleSubject:
-    """The graphs of a bundle; a Subject."""
+    """The graphs of a bundle; a Subject.
 
-    def __init__(self, folder: Path) -> None:
+    Latents of several axes are seen flat here, in row-major order, as prior.npz and attributes.npz
+    have them.
+    """
+
+    def __init__(self, info: model_pb2.ModelInfo, files: Mapping[str, bytes], folder: Path) -> None:
         """Load the graphs.
+
+        Args:
+            info: the manifest.
+            files: contents by name, of the two graphs at least.
+            folder: where they are, or will be.
+        """
+        self.info = info
+        self.origin = Origin(
+            folder=folder,
+            name=f"{info.name} {info.version}",
+            data_sha256=info.training.data_sha256,
+            beta=info.training.beta if info.HasField("training") else None,
+            level=info.preprocessing.scale if info.HasField("preprocessing") else None,
+            columns=tuple(Column(c.name, c.mean, c.scale) for c in info.columns),
+        )
+        self.likelihood = Likelihood(LIKELIHOODS[info.likelihood], info.gaussian_variance)
+        self.input_shape = tuple(info.input_shape)
+        self.latent_dim = math.prod(info.latent_shape)
+        self._encoder = _session(files[info.encoder.file])
+        self._decoder = _session(files[info.decoder.file])
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Load the graphs of a version's folder.
 
         Raises:
             VerifyError: no sound bundle.
@@ -36,28 +69,17 @@ class BundleSubject:
             files = bundle.read_files(folder, info)
         except bundle.BundleError as error:
             raise VerifyError(str(error)) from error
-        self.info = info
-        self.origin = Origin(
-            folder=folder,
-            name=f"{info.name} {info.version}",
-            data_sha256=info.training.data_sha256,
-            beta=info.training.beta if info.HasField("training") else None,
-            level=info.preprocessing.scale if info.HasField("preprocessing") else None,
-        )
-        self.likelihood = Likelihood(_LIKELIHOODS[info.likelihood], info.gaussian_variance)
-        self.input_shape = tuple(info.input_shape)
-        (self.latent_dim,) = info.latent_shape
-        self._encoder = _session(files[info.encoder.file])
-        self._decoder = _session(files[info.decoder.file])
+        return cls(info, files, folder)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """See Subject."""
         mu, log_var = _run(self._encoder, self.info.encoder, x)
-        return mu, log_var
+        return mu.flatten(1), log_var.flatten(1)
 
     def decode(self, z: Tensor) -> Tensor:
         """See Subject."""
-        (x_hat,) = _run(self._decoder, self.info.decoder, z)
+        latents = z.reshape(len(z), *self.info.latent_shape)
+        (x_hat,) = _run(self._decoder, self.info.decoder, latents)
         return x_hat
 
     def reconstruction_nats(self, x: Tensor, z: Tensor) -> Tensor:

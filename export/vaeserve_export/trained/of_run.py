@@ -26,6 +26,7 @@ class RunSubject:
             data_sha256=config.data_sha256,
             beta=config.settings.beta,
             level=config.level,
+            columns=config.columns,
         )
         self.vae: Vae = run_folder.load_model(folder)
         self.likelihood = self.vae.likelihood

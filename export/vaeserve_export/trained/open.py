@@ -21,7 +21,7 @@ def open_subject(folder: Path) -> Subject:
         VerifyError: a damaged bundle.
     """
     if (folder / bundle.MANIFEST).exists():
-        return BundleSubject(folder)
+        return BundleSubject.open(folder)
     if (folder / run_folder.CONFIG).exists():
         return RunSubject(folder)
     raise RunError(f"{folder}: is neither a run (config.json) nor a bundle (model.json)")

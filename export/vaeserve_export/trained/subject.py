@@ -6,6 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from vaeserve_export.data.rows import Column
 from vaeserve_export.vae.likelihood import Likelihood
 
 
@@ -19,6 +20,7 @@ class Origin:
         data_sha256: digest of its training data, lower-case hex; empty if unknown.
         beta: weight of the KL in its training; None if unknown.
         level: model units of one uint8 level where rows are pictures, else None.
+        columns: of the table it was trained on; empty unless rows come from a table.
     """
 
     folder: Path
@@ -26,10 +28,14 @@ class Origin:
     data_sha256: str
     beta: float | None
     level: float | None
+    columns: tuple[Column, ...]
 
 
 class Subject(Protocol):
-    """Encoder and decoder of one latent space, on rows of any number, without gradients."""
+    """Encoder and decoder of one latent space, on rows of any number, without gradients.
+
+    A latent row is flat here: latent_dim elements, whatever shape the decoder takes them in.
+    """
 
     origin: Origin
     likelihood: Likelihood

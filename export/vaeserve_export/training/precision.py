@@ -16,13 +16,14 @@ _ROUNDED = {
 
 
 @contextmanager
-def matrix_products(precision: str) -> Iterator[None]:
+def matrix_products(precision: str, device: torch.device, *, convolutional: bool) -> Iterator[None]:
     """Let the factors of float32 products be rounded to "bfloat16", or leave them "float32".
 
     Inputs, outputs, weights and sums stay float32. It pays where the processor multiplies bfloat16
     (AVX-512 BF16, AMX); where it does not, PyTorch ignores the switch. On CUDA it is TF32, which
-    rounds less. The switch is the process's, so what is measured or exported lies outside of this
-    block.
+    rounds less. PyTorch has no such products for convolutions on a CPU: those nets are run under
+    autocast, whose activations are bfloat16, too. The switch is the process's, so what is measured
+    or exported lies outside of this block.
     """
     if precision == "float32":
         yield
@@ -31,7 +32,8 @@ def matrix_products(precision: str) -> Iterator[None]:
     for name, value in _ROUNDED.items():
         _switch(name).fp32_precision = value
     try:
-        yield
+        with torch.autocast(device.type, torch.bfloat16, enabled=convolutional):
+            yield
     finally:
         for name, value in before.items():
             _switch(name).fp32_precision = value

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaeserve_export.data.dataset import Dataset, split
+from vaeserve_export.data.dataset import Dataset, training_rows
 from vaeserve_export.training.settings import TrainSettings
 
 PURPOSES = ("binarise", "eps")
@@ -71,15 +71,15 @@ def prepare(settings: TrainSettings, data: Dataset, seed: int) -> tuple[TrainRow
         data: all rows.
         seed: of the validation rows' pixels and noise.
     """
-    train_rows, validation_rows = split(len(data.x), settings.seed)
-    x = as_sent = torch.from_numpy(data.x[validation_rows])
+    train_part, validation_part = training_rows(data, settings.seed)
+    x = as_sent = torch.from_numpy(validation_part.x)
     generator = torch.Generator().manual_seed(seed)
     if settings.binarise:
         x = torch.bernoulli(x, generator=generator)
     eps = torch.randn(len(x), settings.latent_dim, generator=generator)
     if settings.autoencoder:
         eps.zero_()
-    return TrainRows(torch.from_numpy(data.x[train_rows]), settings), Validation(x, eps, as_sent)
+    return TrainRows(torch.from_numpy(train_part.x), settings), Validation(x, eps, as_sent)
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> Tensor:

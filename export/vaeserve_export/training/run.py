@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from vaeserve.v1 import bundle
+from vaeserve_export.data.rows import Column
 from vaeserve_export.errors import RunError
 from vaeserve_export.training.settings import TrainSettings
 from vaeserve_export.vae.likelihood import L2_VARIANCE
@@ -46,6 +47,7 @@ class RunConfig:
         data_sha256: digest of the data.
         input_shape: shape of one row.
         level: model units of one uint8 level where rows are pictures, else None.
+        columns: of the table that rows come from; empty unless they come from one.
         versions: of Python, PyTorch and vaeserve; and the commit of the folder that the training
             was started in, where that is a git repository, with "-dirty" if it had changes. All
             that took part, where a run was resumed under others.
@@ -59,6 +61,7 @@ class RunConfig:
     level: float | None
     versions: dict[str, str]
     threads: int
+    columns: tuple[Column, ...] = ()
 
     @property
     def vae(self) -> VaeConfig:
@@ -149,7 +152,8 @@ def read_config(folder: Path) -> RunConfig:
     try:
         settings = TrainSettings(**values.pop("settings"))
         shape = tuple(values.pop("input_shape"))
-        return RunConfig(settings=settings, input_shape=shape, **values)
+        columns = tuple(Column(**column) for column in values.pop("columns"))
+        return RunConfig(settings=settings, input_shape=shape, columns=columns, **values)
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder / CONFIG}: is not of this version: {error}") from error
 

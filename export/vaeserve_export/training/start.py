@@ -41,6 +41,7 @@ def start(
         data_sha256=data.sha256,
         input_shape=data.row_shape,
         level=data.level,
+        columns=data.columns,
         versions=provenance.versions(Path.cwd()),
         threads=settings.threads,
     )

@@ -1,7 +1,7 @@
 """Training: one flat loop in plain PyTorch."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def train(
     run: Path,
     *,
     resume: bool = False,
-    listener: Listener | None = None,
+    listeners: Sequence[Listener] = (),
     stop: Callable[[], bool] = lambda: False,
 ) -> Summary:
     """Train until the epochs are over or the validation loss stalls, and keep the best weights.
@@ -46,11 +46,11 @@ def train(
 
     Args:
         settings: of the training.
-        data: rows; a tenth is held out for validation.
+        data: rows; see `training_rows` for those that are held out for validation.
         run: folder to write to; only the first process does.
         resume: continue the run in that folder; it ends in the same bits as one that was never
             interrupted if threads and versions are equal.
-        listener: told about progress.
+        listeners: told about progress; in the first process only.
         stop: asked after each step whether to write a checkpoint and end.
 
     Returns:
@@ -59,7 +59,7 @@ def train(
     Raises:
         TrainError: data that the likelihood or model cannot take, or a loss that is not finite.
         RunError: the folder is taken, or does not fit what is to be resumed.
-        Stopped: `stop` said so.
+        Stopped: `stop` said so; the checkpoint is written.
     """
     group = current_group()
     state, rows, validation, order_seed, device = start(settings, data, run, group, resume=resume)
@@ -71,7 +71,7 @@ def train(
     while progress.epoch < settings.epochs and not _has_stalled(state, settings):
         order = epoch_order(len(rows), order_seed, progress.epoch)
         batches = torch.split(order, settings.batch_size)
-        with matrix_products(settings.precision):
+        with matrix_products(settings.precision, device, convolutional=vae.config.convolutional):
             for batch in batches[progress.batch :]:
                 middle = progress.epoch + (progress.batch + 0.5) / len(batches)
                 end = progress.epoch + (progress.batch + 1) / len(batches)
@@ -84,14 +84,14 @@ def train(
                 state.sums += sums
                 progress.step += 1
                 progress.batch += 1
-                if listener:
+                for listener in listeners:
                     done = min(len(rows), progress.batch * settings.batch_size)
                     listener.batch(progress.epoch + 1, done)
                 saving.after_step(settings, stop)
 
         progress.epoch, progress.batch = progress.epoch + 1, 0
         saving.collect()
-        record = _record(state, settings, weight, len(rows), validate(vae, validation, group))
+        record = _record(state, settings, len(rows), validate(vae, validation, group))
         state.sums.zero_()
         if not all(map(math.isfinite, (record.train_loss, record.validation_loss))):
             raise TrainError(not_finite(settings, progress.epoch))
@@ -101,7 +101,7 @@ def train(
         if group.first:
             run_folder.append_metrics(run, asdict(record))
         saving.after_epoch()
-        if listener:
+        for listener in listeners:
             listener.epoch(record)
 
     saving.write()
@@ -109,7 +109,7 @@ def train(
 
 
 def _record(
-    state: TrainState, settings: TrainSettings, weight: float, rows: int, validation: Figures
+    state: TrainState, settings: TrainSettings, rows: int, validation: Figures
 ) -> EpochRecord:
     """The figures of the epoch that has just been completed."""
     progress, likelihood = state.progress, state.vae.likelihood
@@ -121,7 +121,7 @@ def _record(
         train_kl_nats=train_kl,
         train_negative_elbo_nats=train_rec + train_kl,
         train_loss=train_loss,
-        beta_now=weight,
+        beta_now=kl_weight(settings, progress.epoch),
         learning_rate=settings.learning_rate * learning_rate_share(settings, progress.epoch),
         validation_reconstruction_nats=validation.reconstruction,
         validation_kl_nats=validation.kl,

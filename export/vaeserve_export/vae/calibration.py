@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vaeserve_export.vae.model import Vae
-from vaeserve_export.vae.objective import evaluate
+from vaeserve_export.vae.objective import Terms, evaluate
 
 ACTIVE_VARIANCE = 0.01
 """A latent dimension is active if Var_x(mu) exceeds this (Burda et al. 2016, section 5.2)."""
@@ -29,12 +29,20 @@ def measure(vae: Vae, x: Tensor) -> dict[str, npt.NDArray[Any]]:
         x: rows [rows, ...].
 
     Returns:
+        The arrays of `summarise`.
+    """
+    return summarise(evaluate(vae, x, torch.zeros(len(x), vae.config.latent_dim)))
+
+
+def summarise(terms: Terms) -> dict[str, npt.NDArray[Any]]:
+    """The same from terms that were computed elsewhere, at the posterior mean.
+
+    Returns:
         `percent` 0..100; `kl_nats`, `reconstruction_nats`, `negative_elbo_nats`: the value at
         each of those percentiles, nats per row; `mu_mean`, `mu_variance`, `sigma2_mean`
         [latent_dim]: the aggregated posterior has the mean mu_mean and the variance
         mu_variance + sigma2_mean (0 and 1 where it equals the prior).
     """
-    terms = evaluate(vae, x, torch.zeros(len(x), vae.config.latent_dim))
     percent = np.arange(101, dtype=np.float64)
     scores = {
         "kl_nats": terms.kl,

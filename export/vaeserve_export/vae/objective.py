@@ -61,8 +61,9 @@ def row_terms(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
         x: rows [rows, ...].
         eps: standard normal noise [rows, latent_dim]; zeros decode the posterior mean.
     """
-    mu, log_var = vae.encoder(x)
-    raw = vae.decoder.raw(reparameterise(mu, log_var, eps))
+    # Autocast, under which a net may be trained, ends here: sums are not for bfloat16.
+    mu, log_var = (output.to(x.dtype) for output in vae.encoder(x))
+    raw = vae.decoder.raw(reparameterise(mu, log_var, eps)).to(x.dtype)
     return Terms(vae.decoder.nats(raw, x), kl_nats(mu, log_var), mu, log_var)
 
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from vaeserve.v1 import bundle, model_pb2
-from vaeserve_export.bundling import of_run, onnx_graphs, publish as publishing
+from vaeserve_export.bundling import contents, of_run, onnx_graphs, publish as publishing
 from vaeserve_export.bundling.golden import golden_rows
+from vaeserve_export.bundling.pair import Pair
 from vaeserve_export.bundling.verify import verify
 from vaeserve_export.errors import ExportError, RunError, VerifyError
 from vaeserve_export.training import run as run_folder
@@ -27,6 +28,15 @@ PATHS = re.compile(rb"(?:/[A-Za-z_][\w.+-]*){2,}|\.py\b|site-packages|stack_trac
 @pytest.fixture
 def run(repository: Path) -> Path:
     return repository.parent / "runs" / "digits"
+
+
+def pair_of(vae: Vae) -> Pair:
+    return Pair(
+        encoder=vae.encoder.eval(),
+        decoder=vae.decoder.eval(),
+        input_shape=vae.config.input_shape,
+        latent_shape=(vae.config.latent_dim,),
+    )
 
 
 def bare_graph(path: Path) -> onnx.ModelProto:
@@ -65,7 +75,7 @@ def test_stripping_is_what_removes_the_paths(monkeypatch: pytest.MonkeyPatch) ->
     )
     monkeypatch.setattr(onnx_graphs, "_strip", lambda model, name: None)
     with pytest.raises(VerifyError, match=r"encoder: the graph holds a path: .*/"):
-        onnx_graphs.encoder_graph(build(config, 0))
+        onnx_graphs.encoder_graph(pair_of(build(config, 0)))
 
 
 def test_names_of_inputs_and_outputs(repository: Path) -> None:
@@ -153,7 +163,7 @@ def test_parity_and_batch_difference_of_every_kind_of_model(repository: Path, na
 @torch.no_grad()
 def test_golden_rows_are_the_models_own(run: Path) -> None:
     vae = run_folder.load_model(run)
-    golden = golden_rows(vae)
+    golden = golden_rows(pair_of(vae))
     assert {name: array.shape for name, array in golden.items()} == {
         "x": (256, 1, 8, 8),
         "mu": (256, 20),
@@ -178,7 +188,7 @@ def test_large_rows_make_fewer_golden_rows(side: int, rows: int) -> None:
         likelihood="bernoulli",
         gaussian_variance=1.0,
     )
-    assert len(golden_rows(build(config, 0))["x"]) == rows
+    assert len(golden_rows(pair_of(build(config, 0)))["x"]) == rows
 
 
 def test_versions_count_up_and_are_never_overwritten(run: Path, tmp_path: Path) -> None:
@@ -208,11 +218,11 @@ def test_an_export_that_fails_parity_leaves_nothing(
 ) -> None:
     exact = golden_rows
 
-    def shifted(vae: Vae) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
-        arrays = exact(vae)
+    def shifted(pair: Pair) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+        arrays = exact(pair)
         return {**arrays, "x_hat": arrays["x_hat"] + np.float32(1e-3)}
 
-    monkeypatch.setattr(of_run, "golden_rows", shifted)
+    monkeypatch.setattr(contents, "golden_rows", shifted)
     with pytest.raises(VerifyError, match=r"x_hat differs from PyTorch's by 0\.001"):
         of_run.export_run(run, tmp_path / "repository", "m")
     assert list((tmp_path / "repository").iterdir()) == []

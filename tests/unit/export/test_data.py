@@ -3,7 +3,6 @@
 import gzip
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,29 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
 
+from support.idx_files import idx
 from vaeserve_export.data.dataset import Dataset, load, split
 from vaeserve_export.errors import DataError
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
 LEVELS = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5) * 4
-
-
-def idx(array: npt.NDArray[np.uint8]) -> bytes:
-    """An array of bytes as an IDX file."""
-    dims = struct.pack(f">{array.ndim}I", *array.shape)
-    return bytes([0, 0, 8, array.ndim]) + dims + array.tobytes()
 
 
 def write_npz(path: Path, **arrays: Any) -> str:
     np.savez(path, **arrays)
     return f"npz:{path}"
-
-
-def save_picture(path: Path, size: tuple[int, int] = (5, 4), mode: str = "L") -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(mode, size, 51 if mode == "L" else (51, 102, 255)).save(path)
 
 
 def test_digits(digits: Dataset) -> None:
@@ -217,101 +204,6 @@ def test_npz_member_that_is_no_array(tmp_path: Path, member: str) -> None:
         load(f"npz:{tmp_path / 'a.npz'}")
 
 
-def test_folder_of_grey_pictures_in_classes(tmp_path: Path) -> None:
-    for path in ("cat/1.png", "cat/2.PNG", "dog/1.jpg", "dog/deep/2.jpeg"):
-        save_picture(tmp_path / path)
-    (tmp_path / "notes.txt").write_text("not a picture")
-    data = load(f"folder:{tmp_path}")
-    assert data.x.shape == (4, 1, 4, 5)
-    np.testing.assert_array_equal(data.x, np.float32(51) / np.float32(255))
-    assert data.labels is not None
-    assert data.labels.tolist() == [0, 0, 1, 1]
-
-
-def test_folder_of_colour_pictures(tmp_path: Path) -> None:
-    save_picture(tmp_path / "1.png", mode="RGB")
-    save_picture(tmp_path / "2.png", mode="RGB")
-    data = load(f"folder:{tmp_path}")
-    assert data.x.shape == (2, 3, 4, 5)
-    np.testing.assert_allclose(data.x[0, :, 0, 0], [0.2, 0.4, 1.0], rtol=1e-6)
-    assert data.labels is None
-
-
-def test_folder_with_an_odd_size(tmp_path: Path) -> None:
-    save_picture(tmp_path / "a.png")
-    save_picture(tmp_path / "b.png", size=(6, 4))
-    with pytest.raises(
-        DataError, match=r"b\.png: is 4x6 grey but a\.png is 4x5 grey; .*,resize=4x5$"
-    ):
-        load(f"folder:{tmp_path}")
-
-
-def test_folder_with_an_odd_mode(tmp_path: Path) -> None:
-    save_picture(tmp_path / "a.png")
-    save_picture(tmp_path / "b.png", mode="RGB")
-    with pytest.raises(DataError, match=r"b\.png: is 4x5 RGB but a\.png is 4x5 grey; .*,grey$"):
-        load(f"folder:{tmp_path}")
-
-
-def sixteen_bit_colours() -> bytes:
-    """A PNG of one RGB pixel; Pillow writes none of this depth."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(name + content))
-        return struct.pack(">I", len(content)) + name + content + check
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
-    pixel = chunk(b"IDAT", zlib.compress(b"\0" + b"\x12\x34" * 3))
-    return b"\x89PNG\r\n\x1a\n" + header + pixel + chunk(b"IEND", b"")
-
-
-def test_sixteen_bit_pictures_are_refused(tmp_path: Path) -> None:
-    for name in ("grey", "colour"):
-        (tmp_path / name).mkdir()
-    Image.new("I;16", (4, 4), 1000).save(tmp_path / "grey" / "a.png")
-    (tmp_path / "colour" / "a.png").write_bytes(sixteen_bit_colours())
-    for name in ("grey", "colour"):
-        with pytest.raises(DataError, match="more than 8 bits a channel"):
-            load(f"folder:{tmp_path / name}")
-
-
-@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
-def test_pictures_with_alpha_are_refused(tmp_path: Path, mode: str) -> None:
-    picture = Image.new(mode, (4, 4))
-    if mode == "P":
-        picture.info["transparency"] = 0
-    picture.save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"a\.png: has an alpha channel; flatten it"):
-        load(f"folder:{tmp_path}")
-
-
-def test_pictures_are_turned_as_their_exif_says(tmp_path: Path) -> None:
-    """Six is a quarter turn clockwise: the left column, here white, becomes the top row."""
-    picture = Image.new("L", (16, 8))
-    picture.paste(255, (0, 0, 8, 8))
-    exif = picture.getexif()
-    exif[0x112] = 6
-    picture.save(tmp_path / "a.jpg", exif=exif)
-    x = load(f"folder:{tmp_path}").x
-    assert x.shape == (1, 1, 16, 8)
-    assert x[0, 0, :8].min() > 0.9
-    assert x[0, 0, 8:].max() < 0.1
-
-
-def test_only_png_and_jpeg_are_decoded(tmp_path: Path) -> None:
-    Image.new("L", (4, 4)).save(tmp_path / "a.png", format="GIF")
-    with pytest.raises(DataError, match=r"a\.png: cannot be read as a picture"):
-        load(f"folder:{tmp_path}")
-
-
-@pytest.mark.parametrize("keep", [0, 20, 50])
-def test_truncated_picture(tmp_path: Path, keep: int) -> None:
-    save_picture(tmp_path / "a.png", size=(40, 40))
-    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:keep])
-    with pytest.raises(DataError, match=r"a\.png: cannot be read as a picture"):
-        load(f"folder:{tmp_path}")
-
-
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
@@ -350,22 +242,3 @@ def test_split_holds_one_row_out_at_least() -> None:
     assert [len(part) for part in split(2, seed=0)] == [1, 1]
     with pytest.raises(DataError, match="1 row is too few"):
         split(1, seed=0)
-
-
-@pytest.mark.parametrize(
-    ("spec", "shape", "labelled"),
-    [
-        ("idx:mnist", (60000, 1, 28, 28), True),
-        ("idx:fashion-mnist", (60000, 1, 28, 28), True),
-        ("npz:binarized-mnist/binarized-mnist.npz", (50000, 1, 28, 28), False),
-        ("npz:smiles/smiles-train.npz", (10522, 1, 64, 64), True),
-    ],
-)
-def test_published_files(spec: str, shape: tuple[int, ...], labelled: bool) -> None:
-    source, _, place = spec.partition(":")
-    if not (SHARED / place).exists():
-        pytest.skip(f"{SHARED / place} is not on this machine")
-    data = load(f"{source}:{SHARED / place}")
-    assert data.x.shape == shape
-    assert (data.x.min(), data.x.max()) == (0, 1)
-    assert (data.labels is not None) == labelled

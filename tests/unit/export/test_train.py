@@ -187,7 +187,7 @@ def test_resumed_run_ends_in_the_same_bits(
     settings = dataclasses.replace(SMALL, kl_warmup_epochs=3, **change)
     train(settings, few_digits, tmp_path / "whole")
     with pytest.raises(Killed):
-        train(settings, few_digits, tmp_path / "parts", listener=Killer(steps))
+        train(settings, few_digits, tmp_path / "parts", listeners=[Killer(steps)])
     with (tmp_path / "parts" / run_folder.METRICS).open("a") as file:
         file.write('{"epoch": 99, "half a li')
 
@@ -206,10 +206,31 @@ def test_resumed_run_ends_in_the_same_bits(
         assert before | times == after | times
 
 
+@pytest.mark.parametrize("steps", [1, 3, 5, 6])
+def test_a_run_that_was_asked_to_stop_goes_on_in_the_same_bits(
+    few_digits: Dataset, tmp_path: Path, steps: int
+) -> None:
+    """After any step, the last of an epoch, too, of which no figures are written yet."""
+    train(SMALL, few_digits, tmp_path / "whole")
+    wishes = iter([False] * (steps - 1) + [True])
+    with pytest.raises(saving.Stopped):
+        train(SMALL, few_digits, tmp_path / "parts", stop=lambda: next(wishes))
+    assert len(metrics(tmp_path / "parts")) == (steps - 1) // 3
+
+    train(SMALL, few_digits, tmp_path / "parts", resume=True)
+
+    whole, parts = files(tmp_path / "whole"), files(tmp_path / "parts")
+    assert whole[run_folder.WEIGHTS] == parts[run_folder.WEIGHTS]
+    lines = [metrics(tmp_path / name) for name in ("whole", "parts")]
+    for before, after in zip(*lines, strict=True):
+        times = {"seconds": 0, "cpu_seconds": 0}
+        assert before | times == after | times
+
+
 def test_checkpoints_are_not_written_every_moment(few_digits: Dataset, tmp_path: Path) -> None:
     """The first epoch's is there at once; a kill soon after loses the epochs since."""
     with pytest.raises(Killed):
-        train(SMALL, few_digits, tmp_path / "run", listener=Killer(13))
+        train(SMALL, few_digits, tmp_path / "run", listeners=[Killer(13)])
     assert (tmp_path / "run" / run_folder.CHECKPOINT).exists()
     assert train(SMALL, few_digits, tmp_path / "run", resume=True).epochs_run == 6
 
@@ -387,7 +408,7 @@ def test_the_last_good_checkpoint_is_kept(few_digits: Dataset, tmp_path: Path) -
         return Terms(*(math.nan * term for term in row_terms(vae, x, eps)))
 
     with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(TrainError, match="epoch 2"):
-        train(SMALL, few_digits, tmp_path / "run", listener=Poison(99))
+        train(SMALL, few_digits, tmp_path / "run", listeners=[Poison(99)])
     tensors = safetensors.torch.load((tmp_path / "run" / run_folder.CHECKPOINT).read_bytes())
     assert all(torch.isfinite(value).all() for value in tensors.values())
     assert train(SMALL, few_digits, tmp_path / "run", resume=True).epochs_run == 6

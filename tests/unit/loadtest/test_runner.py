@@ -2,6 +2,8 @@
 
 import errno
 import json
+import multiprocessing
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -16,9 +18,11 @@ from click.testing import CliRunner
 from unit.client.scripted_server import Failure, Script, serving
 from vaeserve import Unavailable
 from vaeserve.v1 import arrays, vae_service_pb2 as pb
-from vaeserve_loadtest import Load, runner
+from vaeserve_loadtest import Load, Part, Report, WorkerDied, loop, runner
 from vaeserve_loadtest.cli import loadtest
-from vaeserve_loadtest.report import Recorder
+from vaeserve_loadtest.loop import Share
+from vaeserve_loadtest.tally import Recorder, Snapshot
+from vaeserve_loadtest.traffic import Traffic
 
 
 @pytest.fixture
@@ -29,7 +33,8 @@ def script() -> Iterator[Script]:
 
 def load(script: Script, **changes: Any) -> Load:
     settings: dict[str, Any] = {"duration_s": 0.4, "warmup_s": 0.1} | changes
-    return Load(address=script.address, model="digits", **settings)
+    part = Part(settings.pop("rpc", "encode"), settings.pop("rows", 1))
+    return Load(address=script.address, model="digits", **({"mix": (part,)} | settings))
 
 
 class Stall:
@@ -68,8 +73,8 @@ async def test_a_late_generator_shows_in_the_latency_too() -> None:
         if number == 10:
             time.sleep(0.3)  # noqa: ASYNC251  holds the event loop, as a busy process would
 
-    await runner._open_loop(chosen, send, recorder)
-    report = recorder.report(cpu_share=0)
+    await loop._open_loop(chosen, Share(), Traffic([send], [0]), recorder)
+    report = Report.of(chosen, recorder.tally)
     assert report.start_lag_p99_ms is not None
     assert report.start_lag_p99_ms > 200
     assert report.latency is not None
@@ -138,7 +143,7 @@ def test_refusals_are_counted_and_not_retried(script: Script) -> None:
 def test_the_bound_of_the_open_loop_is_reported(
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "MAX_IN_FLIGHT", 3)
+    monkeypatch.setattr(loop, "MAX_IN_FLIGHT", 3)
     script.before = lambda _: time.sleep(0.2)
     report = runner.run(load(script, rate=100.0, warmup_s=0.0))
     assert report.dropped > 10
@@ -176,10 +181,12 @@ def test_no_server() -> None:
 
 
 def test_progress_goes_from_0_to_1(script: Script) -> None:
-    shares: list[float] = []
-    runner.run(load(script, concurrency=1), shares.append)
+    told: list[Snapshot] = []
+    report = runner.run(load(script, concurrency=1, warmup_s=0.0), told.append)
+    shares = [snapshot.share for snapshot in told]
     assert shares == sorted(shares)
-    assert shares[-1] == 1
+    assert shares[-1] == pytest.approx(1, abs=0.01)
+    assert sum(snapshot.recent.count for snapshot in told) == pytest.approx(report.succeeded, abs=1)
 
 
 def command(*arguments: object) -> Any:
@@ -193,7 +200,8 @@ def test_command_writes_a_table_json_and_a_file(script: Script, tmp_path: Path) 
     assert table.output.startswith("sample, 4 rows a request, 2 callers, 0.2 s after 0 s warm-up")
     assert " p99.9 " in table.output
     written = command(*common, "--rate", 50, "--json", "--out", tmp_path / "report.json")
-    assert json.loads(written.stdout)["load"]["rate"] == 50
+    (run,) = json.loads(written.stdout)["runs"]
+    assert run["load"]["rate"] == 50
     assert json.loads((tmp_path / "report.json").read_text()) == json.loads(written.stdout)
 
 
@@ -243,7 +251,7 @@ def test_a_server_without_a_row_limit() -> None:
 def test_a_report_that_cannot_be_written_is_still_shown(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> object:
+    def full(*_: object, **__: object) -> object:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", full)
@@ -263,8 +271,8 @@ async def test_a_closed_loop_does_not_spin_on_a_dead_server() -> None:
     async def send(_: int) -> None:
         raise Unavailable("gone")
 
-    await runner._closed_loop(chosen, send, recorder)
-    assert 2 <= recorder.report(cpu_share=0).failed <= 22
+    await loop._closed_loop(chosen, Share(), Traffic([send], [0]), recorder)
+    assert 2 <= Report.of(chosen, recorder.tally).failed <= 22
 
 
 def test_no_request_due_is_no_failure(script: Script) -> None:
@@ -275,7 +283,7 @@ def test_no_request_due_is_no_failure(script: Script) -> None:
 
 
 def test_help_says_that_a_loop_is_required() -> None:
-    assert "One of --concurrency and --rate is required" in command("--help").output
+    assert "--sweep and --find-max is required" in command("--help").output.replace("\n", " ")
 
 
 def test_samples_differ_by_their_seed(script: Script) -> None:
@@ -283,3 +291,164 @@ def test_samples_differ_by_their_seed(script: Script) -> None:
     seeds = [request.seed for request in script.sent(pb.SampleRequest)]
     assert len(seeds) == len(set(seeds)) > 1
     assert min(seeds) >= 5
+
+
+def test_a_mix_is_sent_in_its_proportions(script: Script) -> None:
+    mix = (Part("encode", 1, 0.6), Part("sample", 2, 0.3), Part("decode", 1, 0.1))
+    report = runner.run(load(script, mix=mix, rate=400.0, duration_s=1.0, warmup_s=0.0))
+    assert report.failed == 0
+    shares = [part.succeeded / report.succeeded for part in report.parts]
+    assert shares == pytest.approx([0.6, 0.3, 0.1], abs=0.1)
+    assert sum(part.succeeded for part in report.parts) == report.succeeded
+    sent = script.sent(pb.SampleRequest)
+    assert {request.n for request in sent} == {2}
+
+
+def test_rows_of_a_file_are_sent_in_turn(script: Script, tmp_path: Path) -> None:
+    levels = np.arange(5 * 6, dtype=np.uint8).reshape(5, 2, 3)
+    np.savez(tmp_path / "rows.npz", labels=np.arange(5), images=levels)
+    settings = {"data": tmp_path / "rows.npz", "rows": 2, "duration_s": 0.1, "warmup_s": 0.0}
+    runner.run(load(script, concurrency=1, **settings))
+    sent = [arrays.from_tensor(request.input) for request in script.sent(pb.EncodeRequest)]
+    rows = np.concatenate(sent)
+    assert rows.dtype == np.uint8
+    # Request 1 begins with the rows 2 and 3; the end of the file is followed by its beginning.
+    expected = np.resize(np.roll(levels, -2, axis=0), rows.shape)
+    np.testing.assert_array_equal(rows, expected)
+
+
+@pytest.mark.parametrize("name", ["none.npy", "text.npy", "shape.npy"])
+def test_files_that_are_not_the_models(script: Script, tmp_path: Path, name: str) -> None:
+    (tmp_path / "text.npy").write_text("no array")
+    np.save(tmp_path / "shape.npy", np.zeros((3, 7), np.float32))
+    with pytest.raises(ValueError, match=name):
+        runner.run(load(script, concurrency=1, data=tmp_path / name))
+
+
+def test_several_processes_share_one_load(script: Script) -> None:
+    told: list[Snapshot] = []
+    chosen = load(script, rate=200.0, workers=3, duration_s=1.0, rpc="sample")
+    report = runner.run(chosen, told.append)
+    assert report.failed == report.dropped == 0
+    assert report.succeeded == pytest.approx(200, rel=0.3)
+    # Every request of the schedule, warm-up included, was sent by one of them.
+    seeds = sorted(request.seed for request in script.sent(pb.SampleRequest))
+    assert seeds == list(range(len(seeds)))
+    assert told[-1].share == pytest.approx(1, abs=0.1)
+
+
+def test_what_a_process_finds_wrong_is_raised_here(script: Script) -> None:
+    with pytest.raises(ValueError, match="9 rows are more than the 8"):
+        runner.run(load(script, concurrency=2, workers=2, rows=9))
+    with pytest.raises(Unavailable):
+        runner.run(Load(address="127.0.0.1:1", model="digits", concurrency=2, workers=2))
+
+
+def test_a_process_that_dies_is_said(script: Script) -> None:
+    def kill(_: Snapshot) -> None:
+        multiprocessing.active_children()[0].kill()
+
+    with pytest.raises(WorkerDied, match="without a result"):
+        runner.run(load(script, concurrency=2, workers=2, duration_s=20.0), kill)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_ramp_of_callers_begins_with_few(script: Script) -> None:
+    lock, now, seen = threading.Lock(), 0, list[int]()
+
+    def count(_: object) -> None:
+        nonlocal now
+        with lock:
+            now += 1
+            seen.append(now)
+        time.sleep(0.01)
+        with lock:
+            now -= 1
+
+    script.before = count
+    chosen = load(script, ramp_from=1, concurrency=8, duration_s=1.0, warmup_s=0.0)
+    runner.run(chosen)
+    assert max(seen[:5]) == 1
+    # Two callers seldom miss one another for long.
+    assert max(seen) > 1
+
+
+def test_a_sweep_is_a_run_each(script: Script, tmp_path: Path) -> None:
+    common = (script.address, "--model", "digits", "--duration", "150ms", "--warmup", "0")
+    files = ("--csv", tmp_path / "s.csv", "--html", tmp_path / "s.html")
+    result = command(*common, "--sweep", "concurrency=1,2,4", *files)
+    assert result.exit_code == 0, result.output
+    assert [line.split()[:2] for line in result.output.splitlines()[1:4]] == [
+        [number, "callers"] for number in ("1", "2", "4")
+    ]
+    assert len((tmp_path / "s.csv").read_text().splitlines()) == 4
+    page = (tmp_path / "s.html").read_text()
+    assert page.count("<svg") == 2
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
+
+
+def test_find_max_holds_its_level(script: Script, tmp_path: Path) -> None:
+    # 10 ms a request, one at a time: no more than 100 a second.
+    turn = threading.Lock()
+
+    def one_at_a_time(_: object) -> None:
+        with turn:
+            time.sleep(0.01)
+
+    script.before = one_at_a_time
+    common = (script.address, "--model", "digits", "--duration", "1s", "--warmup", "0")
+    result = command(
+        *common, "--find-max", "--slo", "p80=100ms", "--json", "--html", tmp_path / "f.html"
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["find_max"]
+    assert 20 <= found["rate"] <= 110
+    assert found["rate"] < found["failed_at"]
+    assert 0 < found["confidence"] <= 1
+    assert "p80=100ms" in (tmp_path / "f.html").read_text()
+
+
+def test_a_level_that_no_rate_holds(script: Script) -> None:
+    script.before = lambda _: time.sleep(0.02)
+    common = (script.address, "--model", "digits", "--duration", "200ms", "--warmup", "0")
+    result = command(*common, "--find-max", "--slo", "p50=1ms")
+    assert result.exit_code == 1
+    assert "no rate holds p50=1ms" in result.output
+
+
+def test_compare_tells_what_grew_worse(script: Script, tmp_path: Path) -> None:
+    common = (script.address, "--model", "digits", "--duration", "300ms", "--warmup", "0")
+    old = tmp_path / "old.json"
+    assert command(*common, "--concurrency", 1, "--out", old).exit_code == 0
+    script.before = lambda _: time.sleep(0.05)
+    slower = command(*common, "--concurrency", 1, "--compare", old, "--threshold", 1.5)
+    assert slower.exit_code == 3
+    assert "worse than 1.5x" in slower.output
+    assert command(*common, "--concurrency", 1, "--compare", old, "--threshold", 1e6).exit_code == 0
+    other = command(*common, "--concurrency", 2, "--compare", old)
+    assert other.exit_code == 2
+    assert "no run of the older report" in other.output
+    old.write_text("{}")
+    assert command(*common, "--concurrency", 1, "--compare", old).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--sweep", "callers=1,2"),
+        ("--sweep", "concurrency=1.5"),
+        ("--ramp", "rate=1"),
+        ("--ramp", "rate=1:2", "--rate", 1),
+        ("--find-max",),
+        ("--find-max", "--slo", "99=20ms"),
+        ("--find-max", "--slo", "p100=20ms"),
+        ("--rate", 1, "--slo", "p99=20ms"),
+        ("--rate", 1, "--mix", "encode:much"),
+        ("--rate", 1, "--mix", "train:1"),
+        ("--concurrency", 1, "--workers", 2),
+        ("--concurrency", 1, "--out", "no/such/folder.json"),
+    ],
+)
+def test_mistakes_of_the_newer_options(script: Script, arguments: tuple[Any]) -> None:
+    result = command(script.address, "--model", "digits", *arguments)
+    assert result.exit_code == 2, result.output

@@ -86,6 +86,17 @@ def latent_space_id(encoder: bytes, decoder: bytes) -> str:
     return hashlib.sha256(pair).hexdigest()[:32]
 
 
+def int8_allowance(parity: float) -> float:
+    """How far an int8 output may be from its golden row, wherever it is run.
+
+    Sums in another order can round to the next step of a scale, and no further.
+
+    Args:
+        parity: how far it was when the bundle was written.
+    """
+    return 1.25 * parity + 0.01
+
+
 def read_files(folder: Path, info: model_pb2.ModelInfo) -> dict[str, bytes]:
     """Read every listed file into memory and compare it with its digest.
 
@@ -126,6 +137,11 @@ def _problems(info: model_pb2.ModelInfo) -> Iterator[str]:
         yield "likelihood must be Bernoulli, continuous Bernoulli or Gaussian"
     if info.HasField("preprocessing") and not 0 < info.preprocessing.scale < math.inf:
         yield f"preprocessing.scale {info.preprocessing.scale} must be above 0"
+    if info.columns and [len(info.columns)] != info.input_shape:
+        yield f"{len(info.columns)} columns do not fit input_shape {list(info.input_shape)}"
+    for column in info.columns:
+        if not (math.isfinite(column.mean) and 0 < column.scale < math.inf):
+            yield f"column {column.name!r}: mean must be finite, scale above 0"
 
 
 def _read_checked(folder: Path, entry: model_pb2.FileDigest) -> bytes:

@@ -389,7 +389,7 @@ class Numerics(_message.Message):
     parity_x_hat: _builtins.float
     """The same for the decoded mean x_hat."""
     batch_difference: _builtins.float
-    """Largest difference of a row's outputs between batch sizes; 0 means bit-identical."""
+    """Largest difference of a row's outputs between batch sizes; 0 means bit-identical, and is said rather than left out."""
     onnxruntime_version: _builtins.str
     """ONNX Runtime version it was measured with."""
     def __init__(
@@ -400,14 +400,16 @@ class Numerics(_message.Message):
         parity_mu: _builtins.float = ...,
         parity_log_var: _builtins.float = ...,
         parity_x_hat: _builtins.float = ...,
-        batch_difference: _builtins.float = ...,
+        batch_difference: _builtins.float | None = ...,
         onnxruntime_version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_difference", b"_batch_difference", "batch_difference", b"batch_difference"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_difference", b"batch_difference", "onnxruntime_version", b"onnxruntime_version", "parity_log_var", b"parity_log_var", "parity_mu", b"parity_mu", "parity_x_hat", b"parity_x_hat", "provider", b"provider", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_difference", b"_batch_difference", "batch_difference", b"batch_difference", "onnxruntime_version", b"onnxruntime_version", "parity_log_var", b"parity_log_var", "parity_mu", b"parity_mu", "parity_x_hat", b"parity_x_hat", "provider", b"provider", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__batch_difference: _TypeAlias = _typing.Literal["batch_difference"]  # noqa: Y015
+    _WhichOneofArgType__batch_difference: _TypeAlias = _typing.Literal["_batch_difference", b"_batch_difference"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__batch_difference) -> _WhichOneofReturnType__batch_difference | None: ...
 
 Global___Numerics: _TypeAlias = Numerics  # noqa: Y015
 
@@ -489,6 +491,7 @@ class ModelInfo(_message.Message):
     PRECISION_FIELD_NUMBER: _builtins.int
     PRECISION_COST_NATS_FIELD_NUMBER: _builtins.int
     LATENT_STATISTICS_FIELD_NUMBER: _builtins.int
+    PRECISION_COST_ROWS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the model: the name of its folder in the repository."""
     version: _builtins.int
@@ -504,7 +507,11 @@ class ModelInfo(_message.Message):
     precision: Global___Precision.ValueType
     """Arithmetic of the graphs."""
     precision_cost_nats: _builtins.float
-    """What that precision costs: -ELBO minus that of float32 on validation rows, nats per row; 0 for float32."""
+    """What that precision costs: -ELBO minus that of float32 on the same rows and noise, nats per row; 0 for float32."""
+    precision_cost_rows: _builtins.str
+    """Rows that cost was measured on: "validation" (of the run), "given" (to the export of modules) or "own" (decoded
+    prior samples of the model, where no data was at hand); empty for float32.
+    """
     @_builtins.property
     def input_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Shape of one input row without the batch axis: [channels, height, width], [height, width] or [features]."""
@@ -588,10 +595,11 @@ class ModelInfo(_message.Message):
         precision: Global___Precision.ValueType = ...,
         precision_cost_nats: _builtins.float = ...,
         latent_statistics: Global___LatentStatistics | None = ...,
+        precision_cost_rows: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "encoder", b"encoder", "latent_statistics", b"latent_statistics", "limits", b"limits", "numerics", b"numerics", "preprocessing", b"preprocessing", "prior", b"prior", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "columns", b"columns", "decoder", b"decoder", "encoder", b"encoder", "files", b"files", "format_version", b"format_version", "gaussian_variance", b"gaussian_variance", "input_shape", b"input_shape", "latent_shape", b"latent_shape", "latent_space_id", b"latent_space_id", "latent_statistics", b"latent_statistics", "likelihood", b"likelihood", "limits", b"limits", "name", b"name", "numerics", b"numerics", "precision", b"precision", "precision_cost_nats", b"precision_cost_nats", "preprocessing", b"preprocessing", "prior", b"prior", "tool_versions", b"tool_versions", "training", b"training", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "columns", b"columns", "decoder", b"decoder", "encoder", b"encoder", "files", b"files", "format_version", b"format_version", "gaussian_variance", b"gaussian_variance", "input_shape", b"input_shape", "latent_shape", b"latent_shape", "latent_space_id", b"latent_space_id", "latent_statistics", b"latent_statistics", "likelihood", b"likelihood", "limits", b"limits", "name", b"name", "numerics", b"numerics", "precision", b"precision", "precision_cost_nats", b"precision_cost_nats", "precision_cost_rows", b"precision_cost_rows", "preprocessing", b"preprocessing", "prior", b"prior", "tool_versions", b"tool_versions", "training", b"training", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -151,8 +151,10 @@ export interface Numerics {
   parityLogVar: number;
   /** The same for the decoded mean x_hat. */
   parityXHat: number;
-  /** Largest difference of a row's outputs between batch sizes; 0 means bit-identical. */
-  batchDifference: number;
+  /** Largest difference of a row's outputs between batch sizes; 0 means bit-identical, and is said rather than left out. */
+  batchDifference?:
+    | number
+    | undefined;
   /** ONNX Runtime version it was measured with. */
   onnxruntimeVersion: string;
 }
@@ -226,10 +228,17 @@ export interface ModelInfo {
   attributes: Attribute[];
   /** Arithmetic of the graphs. */
   precision: Precision;
-  /** What that precision costs: -ELBO minus that of float32 on validation rows, nats per row; 0 for float32. */
+  /** What that precision costs: -ELBO minus that of float32 on the same rows and noise, nats per row; 0 for float32. */
   precisionCostNats: number;
   /** From calibration.npz; set by the server only. */
-  latentStatistics: LatentStatistics | undefined;
+  latentStatistics:
+    | LatentStatistics
+    | undefined;
+  /**
+   * Rows that cost was measured on: "validation" (of the run), "given" (to the export of modules) or "own" (decoded
+   * prior samples of the model, where no data was at hand); empty for float32.
+   */
+  precisionCostRows: string;
 }
 
 export interface ModelInfo_ToolVersionsEntry {
@@ -1056,7 +1065,7 @@ function createBaseNumerics(): Numerics {
     parityMu: 0,
     parityLogVar: 0,
     parityXHat: 0,
-    batchDifference: 0,
+    batchDifference: undefined,
     onnxruntimeVersion: "",
   };
 }
@@ -1081,7 +1090,7 @@ export const Numerics: MessageFns<Numerics> = {
     if (message.parityXHat !== 0) {
       writer.uint32(41).double(message.parityXHat);
     }
-    if (message.batchDifference !== 0) {
+    if (message.batchDifference !== undefined) {
       writer.uint32(49).double(message.batchDifference);
     }
     if (message.onnxruntimeVersion !== "") {
@@ -1181,7 +1190,7 @@ export const Numerics: MessageFns<Numerics> = {
     message.parityMu = object.parityMu ?? 0;
     message.parityLogVar = object.parityLogVar ?? 0;
     message.parityXHat = object.parityXHat ?? 0;
-    message.batchDifference = object.batchDifference ?? 0;
+    message.batchDifference = object.batchDifference ?? undefined;
     message.onnxruntimeVersion = object.onnxruntimeVersion ?? "";
     return message;
   },
@@ -1301,6 +1310,7 @@ function createBaseModelInfo(): ModelInfo {
     precision: 0,
     precisionCostNats: 0,
     latentStatistics: undefined,
+    precisionCostRows: "",
   };
 }
 
@@ -1388,6 +1398,9 @@ export const ModelInfo: MessageFns<ModelInfo> = {
     }
     if (message.latentStatistics !== undefined) {
       LatentStatistics.encode(message.latentStatistics, writer.uint32(178).fork()).join();
+    }
+    if (message.precisionCostRows !== "") {
+      writer.uint32(186).string(message.precisionCostRows);
     }
     return writer;
   },
@@ -1604,6 +1617,14 @@ export const ModelInfo: MessageFns<ModelInfo> = {
             message.latentStatistics = LatentStatistics.decode(reader, reader.uint32());
             continue;
           }
+          case 23: {
+            if (tag !== 186) {
+              break;
+            }
+
+            message.precisionCostRows = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1667,6 +1688,7 @@ export const ModelInfo: MessageFns<ModelInfo> = {
     message.latentStatistics = (object.latentStatistics !== undefined && object.latentStatistics !== null)
       ? LatentStatistics.fromPartial(object.latentStatistics)
       : undefined;
+    message.precisionCostRows = object.precisionCostRows ?? "";
     return message;
   },
 };

@@ -1,0 +1,109 @@
+"""The requests of a run, made of seeded random rows or of a file's."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vaeserve import AsyncModel, ModelInfo
+from vaeserve_loadtest.load import Load, Part
+
+_CHOICES = 4096  # of the mix, drawn beforehand and taken in turn
+
+Send = Callable[[int], Awaitable[object]]
+"""Sends the request of a number, and returns once it was answered."""
+
+
+class Traffic(NamedTuple):
+    """What is sent.
+
+    Attributes:
+        senders: one for each part of the mix.
+        order: which part the requests are of, in turn.
+    """
+
+    senders: Sequence[Send]
+    order: Sequence[int]
+
+    def part_of(self, number: int) -> int:
+        """Which part of the mix the request of a number is."""
+        return self.order[number % len(self.order)]
+
+
+def traffic(load: Load, model: AsyncModel, info: ModelInfo) -> Traffic:
+    """Make the requests of a run.
+
+    Random rows are uniform in [0, 1) as inputs and standard normal as latents, and every request of
+    a part carries the same; those of a file are taken in turn; samples differ by their seed.
+
+    Raises:
+        ValueError: more rows than one request may have, which would be measured as several; or a
+            file that is not the model's.
+    """
+    given = None if load.data is None else read_rows(load.data, info)
+    random = np.random.default_rng(load.seed)
+    shares = np.array([part.share for part in load.mix])
+    order = random.choice(len(load.mix), _CHOICES, p=shares / shares.sum())
+    senders = [_sender(part, load, model, info, given) for part in load.mix]
+    return Traffic(senders, order.tolist())
+
+
+def read_rows(path: Path, info: ModelInfo) -> npt.NDArray[Any]:
+    """Read the rows of a file.
+
+    Args:
+        path: an .npy file, or the first array of an .npz file that has the model's shape.
+        info: of the model.
+
+    Returns:
+        float32 or uint8 [rows, *input_shape].
+
+    Raises:
+        ValueError: unreadable, or no such array.
+    """
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            arrays = [loaded] if isinstance(loaded, np.ndarray) else list(loaded.values())
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: cannot be read as .npy or .npz: {error}") from error
+    wanted = tuple(info.input_shape)
+    flat = wanted[1:] if wanted[0] == 1 else None  # grey pictures often come without a channel
+    for array in arrays:
+        kind = np.uint8 if array.dtype == np.uint8 else np.float32
+        if len(array) and array.shape[1:] in {wanted, flat} and array.dtype.kind in "fu":
+            return np.ascontiguousarray(array.reshape(-1, *wanted), kind)
+    shapes = ", ".join(str(list(array.shape)) for array in arrays)
+    raise ValueError(f"{path}: holds {shapes}; {info.name!r} takes rows of {list(wanted)}")
+
+
+def _sender(
+    part: Part, load: Load, model: AsyncModel, info: ModelInfo, given: npt.NDArray[Any] | None
+) -> Send:
+    if 0 < info.limits.max_rows < part.rows:
+        raise ValueError(
+            f"{part.rows} rows are more than the {info.limits.max_rows} that {info.name!r} takes "
+            "in one request"
+        )
+    random = np.random.default_rng(load.seed)
+    x = random.random((part.rows, *info.input_shape), np.float32)
+    z = random.standard_normal((part.rows, *info.latent_shape), np.float32)
+
+    def inputs(number: int) -> npt.NDArray[Any]:
+        if given is None:
+            return x
+        first = number * part.rows % len(given)
+        whole = given[first : first + part.rows]
+        if len(whole) == part.rows:
+            return whole
+        return given.take(range(first, first + part.rows), 0, mode="wrap")
+
+    senders: dict[str, Send] = {
+        "encode": lambda number: model.encode(inputs(number)),
+        "sample": lambda number: model.sample(part.rows, seed=load.seed + number),
+        "decode": lambda _: model.decode(z),
+        "reconstruct": lambda number: model.reconstruct(inputs(number)),
+    }
+    return senders[part.rpc]

@@ -1,0 +1,1 @@
+"""What the trainer costs over a bare loop: `make bench-train`."""
