@@ -78,6 +78,7 @@ def _setting(name: str, text: str, **attributes: Any) -> Callable[[_Function], _
 @click.option("--tensorboard", is_flag=True, help="Write the figures for TensorBoard, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def train(
+    *,
     spec: str,
     data_dir: Path | None,
     run: Path,
