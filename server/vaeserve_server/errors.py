@@ -53,7 +53,11 @@ class TooManyRows(CallerError):
 
 
 class NotFound(CallerError):
-    """NOT_FOUND: no such model or version."""
+    """NOT_FOUND: no such model, version or attribute."""
+
+
+class NotFitted(CallerError):
+    """FAILED_PRECONDITION: the model was exported without what the call needs."""
 
 
 class LatentSpaceMismatch(CallerError):
