@@ -30,20 +30,30 @@ _LONGEST_TIMEOUT = 4e6  # what gRPC and every platform's locks can wait for
 _MOST_ATTEMPTS = 5  # gRPC core's own ceiling
 
 
-def open_channel(target: str, retries: int) -> grpc.Channel:
+def open_channel(
+    target: str, retries: int, credentials: grpc.ChannelCredentials | None
+) -> grpc.Channel:
     """Make a channel for blocking calls; it connects with the first one.
 
     Raises:
         InvalidInput: a target without a port.
     """
     _check_target(target)
-    return grpc.insecure_channel(target, options=_options(retries))
+    options = _options(retries)
+    if credentials is None:
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, credentials, options)
 
 
-def open_async_channel(target: str, retries: int) -> aio.Channel:
+def open_async_channel(
+    target: str, retries: int, credentials: grpc.ChannelCredentials | None
+) -> aio.Channel:
     """As `open_channel`, for the running event loop."""
     _check_target(target)
-    return aio.insecure_channel(target, options=_options(retries))
+    options = _options(retries)
+    if credentials is None:
+        return aio.insecure_channel(target, options)
+    return aio.secure_channel(target, credentials, options)
 
 
 def deadline_after(seconds: float) -> float:

@@ -14,6 +14,7 @@ from grpc import aio
 
 from vaeserve import _channel
 from vaeserve._errors import ClientClosed, DeadlineExceeded, from_rpc_error, retry_delay
+from vaeserve._security import Security
 from vaeserve.v1 import model_service_pb2_grpc, vae_service_pb2_grpc
 
 RequestT = TypeVar("RequestT")
@@ -60,12 +61,13 @@ class Connection:
         vae: stub of the VaeService.
     """
 
-    def __init__(self, target: str, timeout: float, retries: int) -> None:
+    def __init__(self, target: str, timeout: float, retries: int, security: Security) -> None:
         self.target = target
         self._timeout = timeout
         self._retries = retries
+        self._security = security
         self._closed = threading.Event()
-        self._channel = _channel.open_channel(target, retries)
+        self._channel = _channel.open_channel(target, retries, security.credentials)
         self.catalogue = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self.vae = vae_service_pb2_grpc.VaeServiceStub(self._channel)
 
@@ -87,7 +89,7 @@ class Connection:
         while not self._closed.is_set():
             timeout = _time_left(deadline)
             try:
-                return method(request, timeout=timeout)
+                return method(request, timeout=timeout, metadata=self._security.metadata())
             except ValueError:
                 # What gRPC raises for a channel that was closed since the check above.
                 if self._closed.is_set():
@@ -118,12 +120,13 @@ class AsyncConnection:
         vae: stub of the VaeService.
     """
 
-    def __init__(self, target: str, timeout: float, retries: int) -> None:
+    def __init__(self, target: str, timeout: float, retries: int, security: Security) -> None:
         self.target = target
         self._timeout = timeout
         self._retries = retries
+        self._security = security
         self._closed = asyncio.Event()
-        self._channel = _channel.open_async_channel(target, retries)
+        self._channel = _channel.open_async_channel(target, retries, security.credentials)
         self.catalogue = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self.vae = vae_service_pb2_grpc.VaeServiceStub(self._channel)
 
@@ -141,7 +144,7 @@ class AsyncConnection:
         while not self._closed.is_set():
             timeout = _time_left(deadline)
             try:
-                return await method(request, timeout=timeout)
+                return await method(request, timeout=timeout, metadata=self._security.metadata())
             except (asyncio.CancelledError, aio.UsageError):
                 # A channel that is closed cancels its calls, though nobody cancelled their tasks.
                 if self._closed.is_set() and not _being_cancelled():
