@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -16,6 +17,7 @@ from support.certificates import Authority
 from support.health import health_of
 from support.servers import running_app, series, server_process
 from vaeserve import AccessDenied, AsyncClient, Client, Tls, Unavailable
+from vaeserve._cli import main
 from vaeserve.v1 import vae_service_pb2 as pb, vae_service_pb2_grpc as pb_grpc
 from vaeserve_server.app import App
 
@@ -211,3 +213,19 @@ def test_workers_ask_too(digits_only: Path, tmp_path: Path) -> None:
             assert client.models()
         with Client(address, tls=Tls(ca=authority.cert)) as client, pytest.raises(AccessDenied):
             client.models()
+
+
+def test_the_command_line_takes_them_by_option_and_by_environment(
+    encrypted: Encrypted, guarded: App, tmp_path: Path
+) -> None:
+    run = CliRunner().invoke
+    shown = ["--tls-ca", str(encrypted.ca), "--tls-cert", str(encrypted.cert)]
+    done = run(main, ["models", encrypted.address, *shown, "--tls-key", str(encrypted.key)])
+    assert done.exit_code == 0, done.output
+    assert "digits" in done.output
+    (tmp_path / "token").write_text("first-token\n")
+    words = ["sample", address_of(guarded), "--model", "digits", "-o", str(tmp_path / "s.npz")]
+    done = run(main, words, env={"VAESERVE_CLIENT_TOKEN_FILE": str(tmp_path / "token")})
+    assert done.exit_code == 0, done.output
+    refused = run(main, words)
+    assert (refused.exit_code, "TOKEN_MISSING" in refused.output) == (1, True)
