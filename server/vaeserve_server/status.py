@@ -19,6 +19,7 @@ _MAX_MESSAGE_BYTES = 700
 _CODES: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
     errors.TooManyRows: grpc.StatusCode.OUT_OF_RANGE,
+    errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.NotFitted: grpc.StatusCode.FAILED_PRECONDITION,
     errors.LatentSpaceMismatch: grpc.StatusCode.FAILED_PRECONDITION,
