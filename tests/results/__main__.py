@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from results.table import table
 
 from results.rows import ROWS, Row
+from results.table import table
 
 
 @click.command(context_settings={"show_default": True})

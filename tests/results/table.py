@@ -53,11 +53,10 @@ def _verdict(row: Row, nats: float, minutes: float) -> str:
 
 def _commands(row: Row, figures: dict[str, Any]) -> list[str]:
     config, found = figures["config"], figures["evaluation"]
-    versions = config["versions"]
+    digests = f"train `{config['data_sha256'][:16]}`, test `{found['data_sha256'][:16]}`"
     return [
         f"- **{row.name}**: `vaeserve train --data {row.data} {shlex.join(row.train)}`, "
         f"`vaeserve evaluate ... {shlex.join(row.evaluate)}`",
-        f"  train digest `{config['data_sha256'][:16]}`, test digest `{found['data_sha256'][:16]}`, "
-        f"seed {config['settings']['seed']}, evaluation {found['cpu_seconds'] / 60:.1f} CPU minutes, "
-        f"torch {versions['torch']}",
+        f"  digests: {digests}; seed {config['settings']['seed']}; evaluation "
+        f"{found['cpu_seconds'] / 60:.1f} CPU minutes; torch {config['versions']['torch']}",
     ]
