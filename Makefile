@@ -56,6 +56,10 @@ perf-analyzer: $(STAMP) ## Fetch NVIDIA's perf_analyzer (Debian, Ubuntu) for its
 soak: $(STAMP) ## A million calls through one server, which may not grow (needs h2load)
 	PYTHONPATH=tests $(BIN)/python -m soak
 
+.PHONY: results
+results: $(STAMP) ## Train and measure the rows of docs/results.md; RESULTS='--data-dir DIR'; hours, resumable
+	PYTHONPATH=tests $(BIN)/python -m results $(RESULTS)
+
 wheel: $(STAMP) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel
 

@@ -21,6 +21,8 @@ from vaeserve_server.oip_catalogue import OipCatalogueHandlers
 from vaeserve_server.oip_models import OipModels
 from vaeserve_server.onnx_engine import choose_device
 from vaeserve_server.shared_memory import Regions
+from vaeserve_server.tls import server_credentials
+from vaeserve_server.tokens import Tokens
 from vaeserve_server.transport import Transport
 from vaeserve_server.turn import Turn
 from vaeserve_server.vae import VaeHandlers
@@ -63,6 +65,8 @@ class App:
             choice=config.transport,
             reuse_port=not self._alone,
             on_death=self._died,
+            guard=None if config.token_file is None else Tokens(config.token_file).check,
+            credentials=server_credentials(config),
         )
         self._health = Health(self._transport.server)
         self._transport.add_reflection(

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import click
 
 _STARTUP_FAILED = 3
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(context_settings={"auto_envvar_prefix": "VAESERVE", "show_default": True})
@@ -70,6 +71,14 @@ _STARTUP_FAILED = 3
     type=int,
     default=1,
     help="Processes that share the port and the CPUs; each has the models and a queue of its own.",
+)
+@click.option("--tls-cert", type=_FILE, help="Certificate chain of the gRPC port, PEM.")
+@click.option("--tls-key", type=_FILE, help="Private key of --tls-cert, PEM.")
+@click.option(
+    "--tls-client-ca", type=_FILE, help="Take callers with a certificate of this authority only."
+)
+@click.option(
+    "--token-file", type=_FILE, help="Take calls with a token of this file only; one a line."
 )
 def serve(**options: Any) -> None:
     """Serve every model of REPOSITORY over gRPC.

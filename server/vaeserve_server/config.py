@@ -37,6 +37,10 @@ class ServerConfig:
             read and written, by its key.
         workers: processes that share the gRPC port; 1 serves in this one. The queue's limit and
             `threads` are each worker's own.
+        tls_cert: certificate chain of the gRPC port, PEM; None for plaintext.
+        tls_key: its private key.
+        tls_client_ca: authority whose certificates callers must show (mTLS); None asks for none.
+        token_file: bearer tokens that callers must send, one a line; None asks for none.
     """
 
     repository: Path
@@ -53,6 +57,10 @@ class ServerConfig:
     grace_s: float = 20.0
     system_shared_memory: bool = False
     workers: int = 1
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    token_file: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that could only fail later."""
@@ -68,6 +76,10 @@ class ServerConfig:
         for name, choices in (("transport", Transport), ("placement", Placement)):
             if getattr(self, name) not in get_args(choices):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca needs tls_cert and tls_key")
         for name in ("address", "metrics_address"):
             split_address(getattr(self, name))
 

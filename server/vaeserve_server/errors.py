@@ -52,8 +52,16 @@ class TooManyRows(CallerError):
         super().__init__(message, reason="TOO_MANY_ROWS", field=field)
 
 
+class Unauthenticated(CallerError):
+    """UNAUTHENTICATED: no token (TOKEN_MISSING), or none of this server's (TOKEN_INVALID)."""
+
+
 class NotFound(CallerError):
-    """NOT_FOUND: no such model or version."""
+    """NOT_FOUND: no such model, version or attribute."""
+
+
+class NotFitted(CallerError):
+    """FAILED_PRECONDITION: the model was exported without what the call needs."""
 
 
 class LatentSpaceMismatch(CallerError):

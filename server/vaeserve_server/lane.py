@@ -14,10 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from vaeserve_server.core_queue import CoreQueue
-from vaeserve_server.lane_calls import Carrier, Door, UnaryCall
+from vaeserve_server.lane_calls import Carrier, Door, Kind, UnaryCall, guarded
 from vaeserve_server.lane_streams import StreamCall
 from vaeserve_server.methods import UNARY, Method
 from vaeserve_server.metrics import Metrics
+from vaeserve_server.tokens import Guard
 from vaeserve_server.turn import Turn
 
 _log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class Lane:
         metrics: Metrics,
         turn: Turn,
         on_death: Callable[[], None],
+        *,
+        guard: Guard | None,
     ) -> None:
         """Receive methods of a server that has not been started.
 
@@ -51,6 +54,7 @@ class Lane:
             metrics: where their series live.
             turn: what the lane's thread runs short batches in.
             on_death: called if the thread dies of a bug, so that readiness can go.
+            guard: who may call; None for everybody.
         """
         self._queue = CoreQueue(server)
         self._turn = turn
@@ -63,7 +67,7 @@ class Lane:
                 method,
                 metrics.rpc(method.path, method.kind),
                 self._carrier,
-                UnaryCall if method.kind == UNARY else StreamCall,
+                _kind(method, guard),
             )
             for method in methods
         ]
@@ -107,3 +111,8 @@ class Lane:
             _log.critical("the lane died", exc_info=True)
             self._on_death()
             raise
+
+
+def _kind(method: Method, guard: Guard | None) -> Kind:
+    kind: Kind = UnaryCall if method.kind == UNARY else StreamCall
+    return kind if guard is None else guarded(kind, guard)

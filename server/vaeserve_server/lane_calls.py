@@ -10,10 +10,12 @@ import grpc
 from vaeserve_server import core_queue as core
 from vaeserve_server.call import Answer, Call
 from vaeserve_server.core_queue import Event, Trailers
+from vaeserve_server.errors import Unauthenticated
 from vaeserve_server.methods import Method, serialised
 from vaeserve_server.observers import RpcMetrics
 from vaeserve_server.status import RpcStatus, status_of
 from vaeserve_server.timing import asked_for_timing, timing_trailer
+from vaeserve_server.tokens import Guard
 
 # Parsing a message of more bytes takes longer than giving it to another thread.
 LARGE_BYTES = 256 * 1024
@@ -97,7 +99,7 @@ class Door:
         method: Method,
         metrics: RpcMetrics,
         carrier: Carrier,
-        kind: Callable[["Door", Event], "LaneCall"],
+        kind: "Kind",
     ) -> None:
         """Register the method; before the server is started.
 
@@ -147,6 +149,9 @@ class Door:
         self.calls = self.messages = 0
 
 
+Kind = Callable[[Door, Event], "LaneCall"]
+
+
 class LaneCall(Call):
     """What unary calls and streams have in common."""
 
@@ -179,6 +184,36 @@ class LaneCall(Call):
         if core.was_cancelled(event):
             return status_of(self.left(time.monotonic()), self._door.method.path).code
         return sent
+
+
+class RefusedCall(LaneCall):
+    """A call that may not be made; it ends before anything of it is read."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, door: Door, event: Event, error: Exception) -> None:
+        super().__init__(door, event)
+        self._error = error
+
+    def begin(self) -> None:
+        """Send the status."""
+        door = self._door
+        status = status_of(self._error, door.method.path)
+        self._count(status.code)
+        core.end(self._core, *on_the_wire(status), door.carrier.over, first=True, watched=False)
+
+
+def guarded(kind: Kind, guard: Guard) -> Kind:
+    """Calls of a kind, if they may be made."""
+
+    def admit(door: Door, event: Event) -> LaneCall:
+        try:
+            guard(event.invocation_metadata)
+        except Unauthenticated as error:
+            return RefusedCall(door, event, error)
+        return kind(door, event)
+
+    return admit
 
 
 class UnaryCall(LaneCall):

@@ -9,10 +9,9 @@ import threading
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 from prometheus_client.core import Metric
 
-from vaeserve_server.call import Floats
+from vaeserve.v1.noise import Doubles, Floats
 from vaeserve_server.histograms import HistogramFamily, Series
 from vaeserve_server.nats import kl_nats
 
@@ -28,11 +27,11 @@ class LatentHealth(HistogramFamily):
         super().__init__(name, text, ("model",))
         self._by_model: dict[str, Series] = {}
 
-    def calibrate(self, model: str, percentiles: npt.NDArray[np.float64]) -> None:
+    def calibrate(self, model: str, percentiles: Doubles) -> None:
         """Set a model's bucket bounds, nats."""
         self._by_model[model] = self.add(model, bounds=percentiles)
 
-    def observe(self, model: str, values: Floats) -> None:
+    def observe(self, model: str, values: Doubles) -> None:
         """Count rows.
 
         Args:

@@ -4,20 +4,16 @@ Loading is all or nothing: a version is served only after its digests, its graph
 warm-up of every batch size and a self-test on its golden rows.
 """
 
-import io
 import logging
 import math
 import time
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from vaeserve.v1 import bundle, model_pb2
 from vaeserve_server.batcher import Batcher
-from vaeserve_server.call import Floats
 from vaeserve_server.config import MAX_MESSAGE_BYTES, ServerConfig
 from vaeserve_server.cpus import cpu_share
 from vaeserve_server.errors import StartupError
@@ -26,15 +22,12 @@ from vaeserve_server.models import Catalogue, Model, levels_of, takes_unit_inter
 from vaeserve_server.onnx_engine import Device, OnnxEngine
 from vaeserve_server.packing import Packer
 from vaeserve_server.run_times import RunTimes
+from vaeserve_server.self_test import read_golden, self_test
+from vaeserve_server.toolkit import read_toolkit
 from vaeserve_server.turn import Turn
 from vaeserve_server.worker_messages import Served
 
 _log = logging.getLogger(__name__)
-
-# Parity is proven on the exporting machine (1e-5); another processor sums in another order, another
-# graph is far off.
-_SELF_TEST_TOLERANCE = {False: 1e-4, True: 1e-2}  # by "on CUDA", where TF32 rounds to 10 bits
-_HALF_TOLERANCE = 1e-2  # float16 has those 10 bits everywhere
 
 # Room in a message for everything but the rows: names, shapes, seeds.
 _MESSAGE_OVERHEAD_BYTES = 4096
@@ -42,7 +35,7 @@ _MESSAGE_OVERHEAD_BYTES = 4096
 # A queue holds at most this much, whatever its rows weigh.
 _MAX_QUEUE_BYTES = 1 << 30
 
-# Draws of one Encode, in floats: about 40 ms of work, and 60 MB while it lasts.
+# Draws of one Encode or Score, in floats: about 40 ms of work, and 60 MB while it lasts.
 _MAX_DRAWN_FLOATS = 1 << 20
 
 
@@ -168,6 +161,11 @@ def _load(
     info.limits.max_rows = max_rows
     info.limits.max_message_bytes = MAX_MESSAGE_BYTES
     info.limits.max_draws = max(max_rows, _MAX_DRAWN_FLOATS // math.prod(info.latent_shape))
+    try:
+        toolkit, golden = read_toolkit(files, info), read_golden(files[bundle.GOLDEN])
+    except bundle.BundleError as error:
+        raise bundle.BundleError(f"{folder}: {error}") from error
+    info.latent_statistics.CopyFrom(toolkit.statistics())
 
     cpus = cpu_share(config.workers)
     encoder, decoder = (
@@ -180,12 +178,7 @@ def _load(
                 f"{folder}: a graph takes {engine.row_shape}, its manifest says {shape}"
             )
     encoder_times, decoder_times = _warm_up(encoder, max_rows), _warm_up(decoder, max_rows)
-    golden = _arrays(folder / bundle.GOLDEN, files, ("x", "mu", "log_var", "z", "x_hat"))
-    rows = {name: values[:max_rows].astype(np.float32) for name, values in golden.items()}
-    _self_test(folder, encoder, decoder, rows, _tolerances(info, on_cuda=encoder.device.on_cuda))
-    calibration = _arrays(
-        folder / bundle.CALIBRATION, files, ("percent", "kl_nats", "reconstruction_nats")
-    )
+    self_test(folder, golden, info, encoder, decoder)
 
     encoder_packer = Packer(
         encoder.row_shape,
@@ -215,7 +208,7 @@ def _load(
         observer.watch(made)
         return made
 
-    metrics.model_loaded(info, encoder.provider, calibration)
+    metrics.model_loaded(info, encoder.provider, toolkit.calibration)
     _log.info(
         "model loaded",
         extra={
@@ -231,6 +224,7 @@ def _load(
         info=info,
         encoder=batcher("encoder", encoder, encoder_packer, encoder_times),
         decoder=batcher("decoder", decoder, decoder_packer, decoder_times),
+        toolkit=toolkit,
     )
 
 
@@ -255,49 +249,3 @@ def _warm_up(engine: OnnxEngine, max_rows: int) -> RunTimes:
         times.record(len(batch), time.monotonic() - start)
         rows *= 2
     return times
-
-
-def _arrays(
-    path: Path, files: dict[str, bytes], names: Sequence[str]
-) -> dict[str, npt.NDArray[np.float64]]:
-    """Named arrays of one .npz file of the bundle."""
-    try:
-        with np.load(io.BytesIO(files[path.name]), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names}
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise StartupError(f"{path}: cannot be read: {error}") from error
-
-
-def _tolerances(info: model_pb2.ModelInfo, *, on_cuda: bool) -> dict[str, float]:
-    """How far each output may be from its golden row, by the precision of the graphs."""
-    tolerance = _SELF_TEST_TOLERANCE[on_cuda]
-    if info.precision == model_pb2.PRECISION_FLOAT16:
-        tolerance = max(tolerance, _HALF_TOLERANCE)
-    names = ("mu", "log_var", "x_hat")
-    if info.precision != model_pb2.PRECISION_INT8:
-        return dict.fromkeys(names, tolerance)
-    measured = [getattr(info.numerics, f"parity_{name}") for name in names]
-    return dict(zip(names, map(bundle.int8_allowance, measured), strict=True))
-
-
-def _self_test(
-    folder: Path,
-    encoder: OnnxEngine,
-    decoder: OnnxEngine,
-    rows: dict[str, Floats],
-    tolerances: dict[str, float],
-) -> None:
-    """Compare both graphs with what PyTorch computed when the bundle was written."""
-    if not len(rows["x"]) or not len(rows["z"]):
-        raise StartupError(f"{folder / bundle.GOLDEN}: holds no rows")
-    mu, log_var = encoder.run(rows["x"])
-    (x_hat,) = decoder.run(rows["z"])
-    for name, got in (("mu", mu), ("log_var", log_var), ("x_hat", x_hat)):
-        if not _close(got, rows[name], tolerances[name]):
-            raise StartupError(f"{folder}: self-test failed: {name} differs from the golden rows")
-
-
-def _close(values: Floats, expected: Floats, tolerance: float) -> bool:
-    return values.shape == expected.shape and np.allclose(
-        values, expected, rtol=tolerance, atol=tolerance
-    )

@@ -134,6 +134,8 @@ def method_table(vae: VaeHandlers, models: ModelHandlers) -> list[Method]:
         Method(f"/{VAE_SERVICE}/Decode", vae_pb.DecodeRequest, vae.decode),
         Method(f"/{VAE_SERVICE}/Reconstruct", vae_pb.ReconstructRequest, vae.reconstruct),
         Method(f"/{VAE_SERVICE}/Interpolate", vae_pb.InterpolateRequest, vae.interpolate),
+        Method(f"/{VAE_SERVICE}/Edit", vae_pb.EditRequest, vae.edit),
+        Method(f"/{VAE_SERVICE}/Score", vae_pb.ScoreRequest, vae.score),
         Method(f"/{VAE_SERVICE}/EncodeStream", vae_pb.EncodeRequest, vae.encode, BIDI_STREAM),
         Method(f"/{VAE_SERVICE}/DecodeStream", vae_pb.DecodeRequest, vae.decode, BIDI_STREAM),
         Method(

@@ -1,15 +1,15 @@
 """The metrics of a process that serves: who is counted, and how they are read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from vaeserve.v1 import model_pb2
-from vaeserve_server.call import Floats
+from vaeserve.v1.archives import Calibration
+from vaeserve.v1.noise import Doubles
 from vaeserve_server.observers import GraphMetrics, RpcMetrics
 from vaeserve_server.series import Series
 from vaeserve_server.statistics import GraphStatistics
@@ -48,7 +48,7 @@ class Metrics:
         """What an endpoint serves."""
         return self.series.registry
 
-    def reconstructed(self, model: str, nats: Floats) -> None:
+    def reconstructed(self, model: str, nats: Doubles) -> None:
         """Count the reconstruction terms of rows, nats, [rows]."""
         self.series.reconstruction.observe(model, nats)
 
@@ -69,23 +69,22 @@ class Metrics:
         self,
         info: model_pb2.ModelInfo,
         provider: str,
-        calibration: Mapping[str, npt.NDArray[np.float64]],
+        calibration: Calibration,
     ) -> None:
         """Note a served model and calibrate its latent health.
 
         Args:
             info: its manifest.
             provider: what its graphs run on.
-            calibration: arrays of calibration.npz: `percent`, and nats by series at those
-                percentiles.
+            calibration: its validation rows' scores.
         """
         self.series.model_info.labels(info.name, str(info.version), info.latent_space_id).set(1)
         self.series.provider_info.labels(info.name, provider).set(1)
-        for collector, key in (
-            (self.series.kl, "kl_nats"),
-            (self.series.reconstruction, "reconstruction_nats"),
+        for collector, nats in (
+            (self.series.kl, calibration.kl_nats),
+            (self.series.reconstruction, calibration.reconstruction_nats),
         ):
-            bounds = np.interp(_CALIBRATION_PERCENT, calibration["percent"], calibration[key])
+            bounds = np.interp(_CALIBRATION_PERCENT, calibration.percent, nats)
             collector.calibrate(info.name, bounds)
 
     def exposition(self) -> bytes:

@@ -11,6 +11,7 @@ from vaeserve_server.call import Floats
 from vaeserve_server.errors import NotFound
 from vaeserve_server.packing import picture_levels
 from vaeserve_server.replies import Forms
+from vaeserve_server.toolkit import Toolkit
 
 _SHOWN = 64  # characters of a name that a caller sent
 
@@ -23,11 +24,13 @@ class Model:
         info: manifest with the server's limits.
         encoder: batcher of x -> mu, log_var.
         decoder: batcher of z -> x_hat.
+        toolkit: what is known of its latent space.
     """
 
     info: model_pb2.ModelInfo
     encoder: Batcher
     decoder: Batcher
+    toolkit: Toolkit
 
     # What every request asks for, read out of the message once.
 
@@ -76,8 +79,8 @@ class Model:
 
 
 def takes_unit_interval(info: model_pb2.ModelInfo) -> bool:
-    """Whether inputs must lie in [0, 1], as the Bernoulli likelihood asks."""
-    return info.likelihood == model_pb2.LIKELIHOOD_BERNOULLI
+    """Whether inputs must lie in [0, 1], as both Bernoulli likelihoods ask."""
+    return info.likelihood != model_pb2.LIKELIHOOD_GAUSSIAN
 
 
 def levels_of(info: model_pb2.ModelInfo) -> Floats | None:

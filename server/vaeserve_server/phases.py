@@ -86,7 +86,7 @@ def run(graph: Batcher, given: Rows) -> Phase:
 
 
 def posterior_noise(
-    vae: Model, block: Block, draws: int = 1
+    vae: Model, block: Block, draws: int = 1, *, first_draw: int = 0
 ) -> Generator[Run | Heavy, Outputs, Floats]:
     """Noise for draws from posteriors, [rows, draws, ...latent_shape]."""
     size = vae.latent_size
@@ -99,5 +99,6 @@ def posterior_noise(
         rows=block.rows,
         size=size,
         draws=draws,
+        first_draw=first_draw,
     )
     return eps.reshape(block.rows, draws, *vae.latent_shape)

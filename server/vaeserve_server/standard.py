@@ -19,13 +19,16 @@ from vaeserve_server.observers import RpcMetrics
 from vaeserve_server.status import status_of
 from vaeserve_server.stream import MOST_BYTES, WINDOW
 from vaeserve_server.timing import asked_for_timing, timing_trailer
+from vaeserve_server.tokens import Guard
 
 # A thread waits for every call in flight, so this bounds them; threads are made only when needed.
 _MAX_CALLS = 512
 
 
-def add_methods(server: grpc.Server, methods: list[Method], metrics: Metrics) -> ThreadPoolExecutor:
-    """Have the server answer the methods.
+def add_methods(
+    server: grpc.Server, methods: list[Method], metrics: Metrics, guard: Guard | None
+) -> ThreadPoolExecutor:
+    """Have the server answer the methods, to everybody or to those whom the guard lets pass.
 
     Returns:
         the pool that they run in, to be shut down after the server.
@@ -35,7 +38,7 @@ def add_methods(server: grpc.Server, methods: list[Method], metrics: Metrics) ->
     for method in methods:
         _, service, name = method.path.split("/")
         rpc = metrics.rpc(method.path, method.kind)
-        by_service.setdefault(service, {})[name] = _handler(method, rpc, pool)
+        by_service.setdefault(service, {})[name] = _handler(method, rpc, pool, guard)
     for service, handlers in by_service.items():
         server.add_registered_method_handlers(service, handlers)
     return pool
@@ -47,12 +50,14 @@ def run_in_pool(behaviour: Callable[..., object], pool: ThreadPoolExecutor) -> N
 
 
 def _handler(
-    method: Method, metrics: RpcMetrics, pool: ThreadPoolExecutor
+    method: Method, metrics: RpcMetrics, pool: ThreadPoolExecutor, guard: Guard | None
 ) -> "grpc.RpcMethodHandler[bytes, bytes]":
     if method.kind == UNARY:
 
         def unary(data: bytes, context: grpc.ServicerContext) -> bytes:
             with _Counted(method, metrics, context) as counted:
+                if guard is not None:
+                    guard(context.invocation_metadata())
                 metrics.received()
                 reply = _answer(method, data, counted.call)
                 context.set_trailing_metadata(timing_trailer(counted.call))
@@ -63,6 +68,8 @@ def _handler(
 
     def stream(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         with _Counted(method, metrics, context) as counted:
+            if guard is not None:
+                guard(context.invocation_metadata())
             for reply in _answers(method, messages, counted.call, metrics):
                 metrics.sent()
                 yield reply

@@ -12,10 +12,12 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from vaeserve_server import core_queue, standard
 from vaeserve_server.config import MAX_MESSAGE_BYTES, Transport as Choice
-from vaeserve_server.errors import StartupError
+from vaeserve_server.errors import StartupError, Unauthenticated
 from vaeserve_server.lane import Lane
 from vaeserve_server.methods import Method
 from vaeserve_server.metrics import Metrics
+from vaeserve_server.status import status_of
+from vaeserve_server.tokens import Guard
 from vaeserve_server.turn import Turn
 
 # Calls that have arrived and wait to be picked up.
@@ -58,6 +60,8 @@ class Transport:
         choice: Choice,
         reuse_port: bool,
         on_death: Callable[[], None],
+        guard: Guard | None = None,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         """Make it; nothing listens yet.
 
@@ -69,6 +73,9 @@ class Transport:
             reuse_port: whether further processes of this user may listen on its port; connections
                 are then spread over them.
             on_death: called if the lane dies of a bug.
+            guard: who may make calls and ask what there is; None for everybody. Health is open to
+                all, for those who ask for it seldom have a token.
+            credentials: certificate of the port; None for plaintext.
 
         Raises:
             StartupError: the lane is insisted on and does not work with this grpcio.
@@ -76,6 +83,8 @@ class Transport:
         self._pools = [ThreadPoolExecutor(_HEALTH_CALLS, thread_name_prefix="health")]
         # Unasked, two servers on one port would each get some of the calls, silently.
         options = (*_OPTIONS, ("grpc.so_reuseport", int(reuse_port)))
+        self._guard = guard
+        self._credentials = credentials
         self.server = grpc.server(self._pools[0], options=options)
         self._lane: Lane | None = None
         problem = None if choice == "standard" else core_queue.problem()
@@ -84,9 +93,9 @@ class Transport:
                 raise StartupError(f"--transport lane: {problem}")
             if problem is not None:
                 _log.warning("using the standard transport", extra={"problem": problem})
-            self._pools.append(standard.add_methods(self.server, methods, metrics))
+            self._pools.append(standard.add_methods(self.server, methods, metrics, guard))
         else:
-            self._lane = Lane(self.server, methods, metrics, turn, on_death)
+            self._lane = Lane(self.server, methods, metrics, turn, on_death, guard=guard)
 
     @property
     def name(self) -> str:
@@ -102,10 +111,18 @@ class Transport:
         pool = ThreadPoolExecutor(_REFLECTION_CALLS, thread_name_prefix="reflection")
         self._pools.append(pool)
         servicer: Any = reflection.ReflectionServicer((*services, reflection.SERVICE_NAME))
-        servicer.ServerReflectionInfo = partial(servicer.ServerReflectionInfo)  # takes attributes
+        servicer.ServerReflectionInfo = partial(self._reflect, servicer.ServerReflectionInfo)
         standard.run_in_pool(servicer.ServerReflectionInfo, pool)
         add_servicer: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
         add_servicer(servicer, self.server)
+
+    def _reflect(self, behaviour: Any, requests: Any, context: grpc.ServicerContext) -> Any:
+        if self._guard is not None:
+            try:
+                self._guard(context.invocation_metadata())
+            except Unauthenticated as error:
+                context.abort_with_status(status_of(error, reflection.SERVICE_NAME))
+        return behaviour(requests, context)
 
     def start(self, address: str) -> int:
         """Open the port and take calls.
@@ -117,11 +134,18 @@ class Transport:
             StartupError: the address is taken or not ours.
         """
         try:
-            port = self.server.add_insecure_port(address)
+            if self._credentials is None:
+                port = self.server.add_insecure_port(address)
+            else:
+                port = self.server.add_secure_port(address, self._credentials)
         except RuntimeError:
             port = 0
         if not port:
-            raise StartupError(f"cannot listen on {address}: is the port taken?")
+            # gRPC does not say which; its own log has what is wrong with a certificate.
+            or_tls = (
+                ", or are the TLS files no certificate and its key" if self._credentials else ""
+            )
+            raise StartupError(f"cannot listen on {address}: is the port taken{or_tls}?")
         self.server.start()
         if self._lane is not None:
             self._lane.start()

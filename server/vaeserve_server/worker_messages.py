@@ -70,7 +70,9 @@ class WorkerStart:
         """The opposite of `encode`."""
         fields = json.loads(text)
         config = fields["config"]
-        config["repository"] = Path(config["repository"])
+        for name in ("repository", "tls_cert", "tls_key", "tls_client_ca", "token_file"):
+            if config[name] is not None:
+                config[name] = Path(config[name])
         like = fields["like"]
         return cls(
             fields["number"], ServerConfig(**config), None if like is None else Served(**like)

@@ -12,8 +12,8 @@ from proofs.models import MLP, trained
 from proofs.report import Report
 from vaeserve.v1 import archives, bundle
 from vaeserve_export.data.dataset import load, training_rows
+from vaeserve_export.evaluation.posterior import posterior_terms
 from vaeserve_export.trained.of_run import RunSubject
-from vaeserve_export.vae.objective import evaluate
 
 
 class Scores(NamedTuple):
@@ -88,7 +88,7 @@ def _compare(
 
 
 def _scores(subject: RunSubject, x: np.ndarray) -> Scores:
-    terms = evaluate(subject.vae, torch.from_numpy(x), torch.zeros(len(x), subject.latent_dim))
+    terms = posterior_terms(subject, torch.from_numpy(x), None)
     negative_elbo = (terms.reconstruction + terms.kl).numpy()
     stored = _calibration(subject)
     percent = np.interp(negative_elbo, stored["negative_elbo_nats"], stored["percent"])

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from results.table import table
 
 from results.rows import ROWS, Row
+from results.table import table
 
 
 @click.command(context_settings={"show_default": True})
@@ -38,7 +38,8 @@ def main(*, data_dir: Path | None, home: Path, only: tuple[str, ...], jobs: int)
 def _figures(row: Row, folder: Path, data_dir: Path | None) -> dict[str, Any]:
     """Train, measure, and return the measured figures."""
     run, figures = folder / "run", folder / "evaluation.json"
-    data = ("--data", row.data, *(("--data-dir", str(data_dir)) if data_dir else ()))
+    source = row.data.format(data_dir=data_dir or ".")
+    data = ("--data", source, *(("--data-dir", str(data_dir)) if data_dir else ()))
     if not (run / "summary.json").exists():
         resume = ("--resume",) if (run / "checkpoint.safetensors").exists() else ()
         folder.mkdir(parents=True, exist_ok=True)

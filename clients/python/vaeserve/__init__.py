@@ -36,6 +36,7 @@ from vaeserve._errors import (
 )
 from vaeserve._info import Limits, ModelInfo, ModelState, Preprocessing
 from vaeserve._results import Generated, Latents, Posterior
+from vaeserve._security import Tls
 from vaeserve._version import __version__
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "Posterior",
     "Preprocessing",
     "ResourceExhausted",
+    "Tls",
     "TooManyRows",
     "Unavailable",
     "Unsupported",

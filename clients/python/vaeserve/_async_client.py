@@ -16,6 +16,7 @@ from vaeserve._errors import InvalidInput, NotFound
 from vaeserve._info import ModelInfo, ModelState
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
 from vaeserve._results import Array, Generated, Posterior
+from vaeserve._security import Tls, Token, security
 from vaeserve.v1 import model_service_pb2
 
 _PARTS_IN_FLIGHT = 4  # requests of one split call that are under way at the same time
@@ -30,6 +31,8 @@ class AsyncClient:
         target: as for `Client`.
         timeout: seconds for a call that states none.
         retries: as for `Client`.
+        tls: as for `Client`.
+        token: as for `Client`; a function is called on the event loop and must not block.
     """
 
     def __init__(
@@ -38,8 +41,10 @@ class AsyncClient:
         *,
         timeout: float = _channel.DEFAULT_TIMEOUT,
         retries: int = _channel.DEFAULT_RETRIES,
+        tls: bool | Tls | None = None,
+        token: Token | None = None,
     ) -> None:
-        self._connection = AsyncConnection(target, timeout, retries)
+        self._connection = AsyncConnection(target, timeout, retries, security(target, tls, token))
 
     async def models(self, *, timeout: float | None = None) -> list[ModelState]:
         """As `Client.models`."""

@@ -1,11 +1,17 @@
 """Channel settings, the same for both clients, and deadlines.
 
-Several replicas are used when the target's name has several addresses (`dns:///name:port`, as of a
-headless Kubernetes service): each call goes to the next one. Client-side health checking is left
-out on purpose. With it, a server that is still loading or already draining fails every call on the
-channel inside the client, the catalogue included, and its own answer, which says why and when to
-come back, is never seen. A call that meets such a replica ends with UNAVAILABLE and is repeated on
-the next one.
+Several replicas are used when the target's name has several addresses (as of a headless Kubernetes
+service): each call goes to the next one. A client has two channels to them, which share their
+connections:
+
+*   the *checked* one asks each replica's health service and leaves those out that are loading,
+    draining or incomplete; a replica that is about to stop loses its callers before it refuses
+    one;
+*   the *plain* one takes them all. On it goes what asks for the catalogue, and whatever the checked
+    one did not get through: then no replica is ready, or one has just gone. With health checks
+    alone a server that is still loading, or of whose models one is broken, would fail every call
+    inside the client, and its own answer, which says why and when to come back, or serves a sound
+    model, would never be seen.
 """
 
 import json
@@ -25,25 +31,38 @@ DEFAULT_TIMEOUT = 30.0
 DEFAULT_RETRIES = 3
 """How often a call that found no server, or a stopping one, is repeated."""
 
-_PACKAGE_SERVICES = ("vaeserve.v1.VaeService", "vaeserve.v1.ModelService")
+_VAE_SERVICE = "vaeserve.v1.VaeService"
+_MODEL_SERVICE = "vaeserve.v1.ModelService"
+ServiceConfig = dict[str, object]
+
 _LONGEST_TIMEOUT = 4e6  # what gRPC and every platform's locks can wait for
 _MOST_ATTEMPTS = 5  # gRPC core's own ceiling
 
 
-def open_channel(target: str, retries: int) -> grpc.Channel:
+def open_channel(
+    target: str, config: ServiceConfig, credentials: grpc.ChannelCredentials | None
+) -> grpc.Channel:
     """Make a channel for blocking calls; it connects with the first one.
 
     Raises:
         InvalidInput: a target without a port.
     """
     _check_target(target)
-    return grpc.insecure_channel(target, options=_options(retries))
+    options = _options(config)
+    if credentials is None:
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, credentials, options)
 
 
-def open_async_channel(target: str, retries: int) -> aio.Channel:
+def open_async_channel(
+    target: str, config: ServiceConfig, credentials: grpc.ChannelCredentials | None
+) -> aio.Channel:
     """As `open_channel`, for the running event loop."""
     _check_target(target)
-    return aio.insecure_channel(target, options=_options(retries))
+    options = _options(config)
+    if credentials is None:
+        return aio.insecure_channel(target, options)
+    return aio.secure_channel(target, credentials, options)
 
 
 def deadline_after(seconds: float) -> float:
@@ -68,7 +87,7 @@ def _check_target(target: str) -> None:
         raise InvalidInput(f"{target!r} names no port; give host:port")
 
 
-def _options(retries: int) -> list[tuple[str, int | str]]:
+def _options(config: ServiceConfig) -> list[tuple[str, int | str]]:
     return [
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -80,30 +99,50 @@ def _options(retries: int) -> list[tuple[str, int | str]]:
         # on an idle connection: servers with default settings answer those by closing it.
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.service_config", json.dumps(_service_config(retries))),
+        ("grpc.service_config", json.dumps(config)),
     ]
 
 
-def _service_config(retries: int) -> dict[str, object]:
-    """Round robin over replicas, and calls repeated that found no server or a stopping one.
+def checked() -> ServiceConfig:
+    """Round robin over the replicas that are ready; nothing is repeated."""
+    return {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "healthCheckConfig": {"serviceName": _VAE_SERVICE},
+    }
+
+
+def plain(retries: int) -> ServiceConfig:
+    """Round robin over all replicas; calls that found no server or a stopping one are repeated.
 
     gRPC's own server cancels calls that reach it while it stops, hence CANCELLED; a call that is
     cancelled on this side is not repeated.
     The core honours the server's `grpc-retry-pushback-ms` here. Every call is free of side effects,
     so repeating one is safe.
+
+    Args:
+        retries: how often; a call of the VaeService has been tried on the checked channel before,
+            so that coming here is the first of them.
     """
-    config: dict[str, object] = {"loadBalancingConfig": [{"round_robin": {}}]}
-    if retries > 0:
-        config["methodConfig"] = [
-            {
-                "name": [{"service": service} for service in _PACKAGE_SERVICES],
-                "retryPolicy": {
-                    "maxAttempts": min(retries + 1, _MOST_ATTEMPTS),
-                    "initialBackoff": "0.1s",
-                    "maxBackoff": "2s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
-                },
-            }
-        ]
-    return config
+    methods = [
+        _retried(_VAE_SERVICE, min(retries, _MOST_ATTEMPTS - 1)),
+        _retried(_MODEL_SERVICE, min(retries + 1, _MOST_ATTEMPTS)),
+    ]
+    return {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [method for method in methods if method],
+    }
+
+
+def _retried(service: str, attempts: int) -> ServiceConfig:
+    if attempts < 2:  # which gRPC takes for a mistake
+        return {}
+    return {
+        "name": [{"service": service}],
+        "retryPolicy": {
+            "maxAttempts": attempts,
+            "initialBackoff": "0.1s",
+            "maxBackoff": "2s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+        },
+    }

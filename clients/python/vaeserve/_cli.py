@@ -34,6 +34,7 @@ _COMMANDS = {
     "export": _Entry(
         f"{_EXPORT}.export:export", ("train",), "Export a trained VAE to a repository."
     ),
+    "evaluate": _Entry(f"{_EXPORT}.evaluate:evaluate", ("train",), "Measure a trained VAE."),
     "verify": _Entry(f"{_EXPORT}.verify:verify", ("train",), "Check an exported bundle."),
     "serve": _Entry(f"{_SERVER}:serve", ("server", "gpu"), "Serve a model repository."),
     "doctor": _Entry(f"{_SERVER}:doctor", ("server", "gpu"), "Say what this machine can serve."),

@@ -14,6 +14,7 @@ from vaeserve._errors import InvalidInput, NotFound
 from vaeserve._info import ModelInfo, ModelState
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
 from vaeserve._results import Array, Generated, Posterior
+from vaeserve._security import Tls, Token, security
 from vaeserve.v1 import model_service_pb2
 
 
@@ -31,6 +32,11 @@ class Client:
         retries: how often a call that finds no server, or one that is loading or stopping, is
             repeated; a full queue is waited for as long as the deadline allows. 0 for neither: to
             see every refusal, as a load test must.
+        tls: True for TLS with gRPC's authorities, or `Tls` with certificates of one's own. Without,
+            the connection is plaintext.
+        token: bearer token sent with each call, or a function that returns one: it is called before
+            each, so it should keep its token until that expires. Over plaintext a token is sent to
+            this machine only, unless `tls=False` says that the network is trusted.
     """
 
     def __init__(
@@ -39,8 +45,10 @@ class Client:
         *,
         timeout: float = _channel.DEFAULT_TIMEOUT,
         retries: int = _channel.DEFAULT_RETRIES,
+        tls: bool | Tls | None = None,
+        token: Token | None = None,
     ) -> None:
-        self._connection = Connection(target, timeout, retries)
+        self._connection = Connection(target, timeout, retries, security(target, tls, token))
 
     def models(self, *, timeout: float | None = None) -> list[ModelState]:
         """List every model of the server's repository, served or not, ordered by name."""

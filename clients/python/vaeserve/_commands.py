@@ -10,7 +10,8 @@ import click
 import numpy as np
 
 from vaeserve import _files
-from vaeserve._client import Client, Model
+from vaeserve._client import Model
+from vaeserve._dial import client_at, connection_options
 from vaeserve._results import Array
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
@@ -49,7 +50,7 @@ def _calls_model(out: _OutFile) -> Callable[[_CommandT], _CommandT]:
             help="Where the result goes; the suffix decides.",
         )(command)
         command = click.option("--model", required=True, help="Name of the model.")(command)
-        return click.argument("address")(command)
+        return click.argument("address")(connection_options(command))
 
     return decorate
 
@@ -59,10 +60,11 @@ _seed = click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Repeats 
 
 @click.command()
 @click.argument("address")
+@connection_options
 @click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 def models(*, address: str, as_json: bool) -> None:
     """List the models of the server at ADDRESS (host:port)."""
-    with Client(address) as client:
+    with client_at(address) as client:
         states = client.models()
     if as_json:
         fields = ("name", "version", "ready", "problem")
@@ -84,7 +86,7 @@ def encode(
     *, address: str, model: str, source: Path, out: Path, draws: int, seed: int | None
 ) -> None:
     """Encode the pictures of IN (.png, .npy, .npz) to mu, log_var and draws."""
-    with Client(address) as client:
+    with client_at(address) as client:
         handle = client.model(model)
         rows = _files.read_pictures(source, handle.info)
         posterior = handle.encode(rows, draws=draws, seed=seed)
@@ -106,7 +108,7 @@ def encode(
 def decode(*, address: str, model: str, source: Path, out: Path) -> None:
     """Decode the latents of IN (.npy, or .npz as from encode and sample) to pictures."""
     rows = _files.read_latents(source)
-    with Client(address) as client:
+    with client_at(address) as client:
         pictures = client.model(model).decode(rows, dtype=_dtype(out))
     _write(out, pictures)
 
@@ -120,7 +122,7 @@ def sample(
     *, address: str, model: str, out: Path, n: int, temperature: float, seed: int | None
 ) -> None:
     """Draw pictures from the prior."""
-    with Client(address) as client:
+    with client_at(address) as client:
         drawn = client.model(model).sample(
             n,
             seed=seed,
@@ -148,7 +150,7 @@ def reconstruct(
     *, address: str, model: str, source: Path, out: Path, draw: bool, seed: int | None
 ) -> None:
     """Encode and decode the pictures of IN (.png, .npy, .npz)."""
-    with Client(address) as client:
+    with client_at(address) as client:
         handle = client.model(model)
         rows = _files.read_pictures(source, handle.info)
         pictures = handle.reconstruct(rows, draw=draw, seed=seed, dtype=_dtype(out))
@@ -165,7 +167,7 @@ def interpolate(
     *, address: str, model: str, first: Path, last: Path, out: Path, steps: int, path: str
 ) -> None:
     """Walk through latent space from A to B: pictures, or .npz latents as from encode."""
-    with Client(address) as client:
+    with client_at(address) as client:
         handle = client.model(model)
         start, end = _end(handle, first), _end(handle, last)
         walk = handle.interpolate(

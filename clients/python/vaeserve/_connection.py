@@ -7,13 +7,20 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from grpc import aio
 
 from vaeserve import _channel
-from vaeserve._errors import ClientClosed, DeadlineExceeded, from_rpc_error, retry_delay
+from vaeserve._errors import (
+    ClientClosed,
+    DeadlineExceeded,
+    Unavailable,
+    from_rpc_error,
+    retry_delay,
+)
+from vaeserve._security import Security
 from vaeserve.v1 import model_service_pb2_grpc, vae_service_pb2_grpc
 
 RequestT = TypeVar("RequestT")
@@ -60,14 +67,21 @@ class Connection:
         vae: stub of the VaeService.
     """
 
-    def __init__(self, target: str, timeout: float, retries: int) -> None:
+    def __init__(self, target: str, timeout: float, retries: int, security: Security) -> None:
         self.target = target
         self._timeout = timeout
         self._retries = retries
+        self._security = security
         self._closed = threading.Event()
-        self._channel = _channel.open_channel(target, retries)
-        self.catalogue = model_service_pb2_grpc.ModelServiceStub(self._channel)
-        self.vae = vae_service_pb2_grpc.VaeServiceStub(self._channel)
+        configs = [_channel.plain(retries), _channel.checked()][: 1 + (retries > 0)]
+        self._channels = [
+            _channel.open_channel(target, config, security.credentials) for config in configs
+        ]
+        self.catalogue = model_service_pb2_grpc.ModelServiceStub(self._channels[0])
+        self.vae = vae_service_pb2_grpc.VaeServiceStub(self._channels[-1])
+        self._plain = _spares(
+            self.vae, vae_service_pb2_grpc.VaeServiceStub(self._channels[0]), retries
+        )
 
     def deadline(self, timeout: float | None) -> float:
         """When a call that starts now must be over; None stands for the client's timeout."""
@@ -87,7 +101,7 @@ class Connection:
         while not self._closed.is_set():
             timeout = _time_left(deadline)
             try:
-                return method(request, timeout=timeout)
+                return method(request, timeout=timeout, metadata=self._security.metadata())
             except ValueError:
                 # What gRPC raises for a channel that was closed since the check above.
                 if self._closed.is_set():
@@ -97,6 +111,9 @@ class Connection:
                 if self._closed.is_set():
                     break
                 error = from_rpc_error(exc, self.target)
+                if isinstance(error, Unavailable) and method in self._plain:
+                    method = self._plain[method]
+                    continue
                 delay = retry_delay(error, _channel.remaining(deadline))
                 if delay is None or not self._retries:
                     raise error from exc
@@ -106,7 +123,8 @@ class Connection:
     def close(self) -> None:
         """Cancel what is under way and disconnect; may be repeated."""
         self._closed.set()
-        self._channel.close()
+        for channel in self._channels:
+            channel.close()
 
 
 class AsyncConnection:
@@ -118,14 +136,21 @@ class AsyncConnection:
         vae: stub of the VaeService.
     """
 
-    def __init__(self, target: str, timeout: float, retries: int) -> None:
+    def __init__(self, target: str, timeout: float, retries: int, security: Security) -> None:
         self.target = target
         self._timeout = timeout
         self._retries = retries
+        self._security = security
         self._closed = asyncio.Event()
-        self._channel = _channel.open_async_channel(target, retries)
-        self.catalogue = model_service_pb2_grpc.ModelServiceStub(self._channel)
-        self.vae = vae_service_pb2_grpc.VaeServiceStub(self._channel)
+        configs = [_channel.plain(retries), _channel.checked()][: 1 + (retries > 0)]
+        self._channels = [
+            _channel.open_async_channel(target, config, security.credentials) for config in configs
+        ]
+        self.catalogue = model_service_pb2_grpc.ModelServiceStub(self._channels[0])
+        self.vae = vae_service_pb2_grpc.VaeServiceStub(self._channels[-1])
+        self._plain = _spares(
+            self.vae, vae_service_pb2_grpc.VaeServiceStub(self._channels[0]), retries
+        )
 
     def deadline(self, timeout: float | None) -> float:
         """As `Connection.deadline`."""
@@ -141,7 +166,7 @@ class AsyncConnection:
         while not self._closed.is_set():
             timeout = _time_left(deadline)
             try:
-                return await method(request, timeout=timeout)
+                return await method(request, timeout=timeout, metadata=self._security.metadata())
             except (asyncio.CancelledError, aio.UsageError):
                 # A channel that is closed cancels its calls, though nobody cancelled their tasks.
                 if self._closed.is_set() and not _being_cancelled():
@@ -151,6 +176,9 @@ class AsyncConnection:
                 if self._closed.is_set():
                     break
                 error = from_rpc_error(exc, self.target)
+                if isinstance(error, Unavailable) and method in self._plain:
+                    method = self._plain[method]
+                    continue
                 delay = retry_delay(error, _channel.remaining(deadline))
                 if delay is None or not self._retries:
                     raise error from exc
@@ -161,7 +189,13 @@ class AsyncConnection:
     async def close(self) -> None:
         """As `Connection.close`."""
         self._closed.set()
-        await self._channel.close()
+        for channel in self._channels:
+            await channel.close()
+
+
+def _spares(checked: Any, plain: Any, retries: int) -> dict[Any, Any]:
+    """The plain channel's method for each of the checked one's, where calls are repeated."""
+    return {getattr(checked, name): getattr(plain, name) for name in vars(checked) if retries > 0}
 
 
 def _time_left(deadline: float) -> float:

@@ -191,6 +191,8 @@ _BY_REASON: dict[str, type[VaeserveError]] = {
     "NOT_FINITE": InvalidInput,
     "INVALID_OPTION": InvalidInput,
     "TOO_MANY_ROWS": TooManyRows,
+    "TOKEN_MISSING": AccessDenied,
+    "TOKEN_INVALID": AccessDenied,
     "MODEL_NOT_FOUND": NotFound,
     "VERSION_NOT_FOUND": NotFound,
     "LATENT_SPACE_MISMATCH": LatentSpaceMismatch,

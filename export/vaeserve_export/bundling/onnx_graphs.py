@@ -50,7 +50,7 @@ def _export(
     with _quiet_exporter():
         try:
             program = torch.onnx.export(
-                module,
+                _Net(module),
                 (example,),
                 dynamo=True,
                 opset_version=OPSET,
@@ -73,6 +73,18 @@ def _export(
         if value.type.tensor_type.shape.dim[0].dim_param != BATCH_AXIS:
             raise ExportError(f"{name}: the first axis of {value.name} is not {BATCH_AXIS}")
     return content
+
+
+class _Net(nn.Module):
+    """Puts "net." before the names of a module's weights, which else could be those of outputs."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self.training = net.training
+
+    def forward(self, rows: Tensor) -> object:
+        return self.net(rows)
 
 
 def plain_bytes(model: onnx.ModelProto, name: str) -> bytes:

@@ -143,24 +143,12 @@ def _check_place(folder: Path, info: model_pb2.ModelInfo) -> None:
 
 def _read_contents(files: dict[str, bytes], info: model_pb2.ModelInfo) -> dict[str, Floats]:
     """Check every archive; the golden rows are returned."""
-    _check_calibration(files[bundle.CALIBRATION])
+    archives.read_calibration(files[bundle.CALIBRATION], info)
     if bundle.PRIOR in files:
         archives.read_prior(files[bundle.PRIOR], info)
     if bundle.ATTRIBUTES in files:
         archives.read_attributes(files[bundle.ATTRIBUTES], info)
     return _read_golden(files[bundle.GOLDEN], info)
-
-
-def _check_calibration(content: bytes) -> None:
-    names = ("percent", "kl_nats", "reconstruction_nats")
-    arrays = archives.read(bundle.CALIBRATION, content, names)
-    length = arrays["percent"].size
-    for name, array in arrays.items():
-        if array.dtype.kind != "f" or array.shape != (length,) or not length:
-            raise VerifyError(
-                f"{bundle.CALIBRATION}: {name} is {array.dtype} {list(array.shape)}; "
-                f"{', '.join(names)} must be floats of one length"
-            )
 
 
 def _read_golden(content: bytes, info: model_pb2.ModelInfo) -> dict[str, Floats]:

@@ -30,6 +30,7 @@ from vaeserve_export.training.settings import (
 )
 
 if TYPE_CHECKING:
+    from vaeserve_export.training.records import Listener
     from vaeserve_export.training.run import Summary
 
 _INTERRUPTED = 130  # as shells have it
@@ -78,6 +79,7 @@ def _setting(name: str, text: str, **attributes: Any) -> Callable[[_Function], _
 @click.option("--tensorboard", is_flag=True, help="Write the figures for TensorBoard, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def train(
+    *,
     spec: str,
     data_dir: Path | None,
     run: Path,
@@ -105,20 +107,19 @@ def train(
     dataset = data.load(spec, data_dir=data_dir)
     train_rows, validation_rows = (len(p.x) for p in data.training_rows(dataset, chosen.seed))
     with joined(chosen.device) as group, stop_on_signals() as stop, ExitStack() as shown:
-        if not group.first:
-            training.train(chosen, dataset, run, resume=resume, stop=stop)
-            return
-        click.echo(
-            f"{spec}: {train_rows} rows to train on and {validation_rows} to validate, "
-            f"{list(dataset.row_shape)} each, values {dataset.x.min():g} to {dataset.x.max():g}; "
-            f"{chosen.model}, {chosen.likelihood}, at most {chosen.epochs} epochs",
-            err=as_json,
-        )
-        listeners = [
-            shown.enter_context(progress.show(chosen.epochs, train_rows, to_stderr=as_json))
-        ]
-        if tensorboard:
-            listeners.append(shown.enter_context(TensorBoard(run)))
+        listeners: list[Listener] = []
+        if group.first:
+            click.echo(
+                f"{spec}: {train_rows} rows to train on and {validation_rows} to validate, "
+                f"{list(dataset.row_shape)} each, "
+                f"values {dataset.x.min():g} to {dataset.x.max():g}; "
+                f"{chosen.model}, {chosen.likelihood}, at most {chosen.epochs} epochs",
+                err=as_json,
+            )
+            bar = progress.show(chosen.epochs, train_rows, to_stderr=as_json)
+            listeners.append(shown.enter_context(bar))
+            if tensorboard:
+                listeners.append(shown.enter_context(TensorBoard(run)))
         try:
             summary = training.train(
                 chosen, dataset, run, resume=resume, listeners=listeners, stop=stop
@@ -127,7 +128,10 @@ def train(
             again = ["vaeserve", "train", "--data", spec, "--out", str(run), "--resume"]
             if data_dir:
                 again += ["--data-dir", str(data_dir)]
-            click.echo(f"\nstopped, and nothing is lost; go on with: {shlex.join(again)}", err=True)
+            if group.first:
+                click.echo(
+                    f"\nstopped, and nothing is lost; go on with: {shlex.join(again)}", err=True
+                )
             sys.exit(_STOPPED)
         except KeyboardInterrupt:
             click.echo(
@@ -135,13 +139,8 @@ def train(
                 err=True,
             )
             sys.exit(_INTERRUPTED)
-    click.echo(json.dumps(dataclasses.asdict(summary)) if as_json else _trained(run, summary))
-    if not summary.active_units:
-        click.echo(
-            "warning: no latent dimension is active, the decoder ignores the latents: "
-            "train longer, warm the KL up, or lower beta or the learning rate",
-            err=True,
-        )
+    if group.first:
+        _tell(run, summary, as_json=as_json)
 
 
 def _resumed(run: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -155,6 +154,17 @@ def _resumed(run: Path, settings: dict[str, Any]) -> dict[str, Any]:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
     return dataclasses.asdict(read_config(run).settings) | typed
+
+
+def _tell(run: Path, best: "Summary", *, as_json: bool) -> None:
+    """Print the result, and what should worry."""
+    click.echo(json.dumps(dataclasses.asdict(best)) if as_json else _trained(run, best))
+    if not best.active_units:
+        click.echo(
+            "warning: no latent dimension is active, the decoder ignores the latents: "
+            "train longer, warm the KL up, or lower beta or the learning rate",
+            err=True,
+        )
 
 
 def _trained(run: Path, best: "Summary") -> str:

@@ -84,9 +84,8 @@ class BundleSubject:
 
     def reconstruction_nats(self, x: Tensor, z: Tensor) -> Tensor:
         """See Subject."""
-        draws = z.shape[1]
         raw = self.likelihood.raw(self.decode(z.flatten(0, 1)))
-        return self.likelihood.nats(raw, x.repeat_interleave(draws, 0)).view(-1, draws)
+        return self.likelihood.draw_nats(raw.view(*z.shape[:2], -1), x.flatten(1))
 
 
 def _session(graph: bytes) -> ort.InferenceSession:

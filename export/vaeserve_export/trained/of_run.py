@@ -48,6 +48,5 @@ class RunSubject:
     @torch.no_grad()
     def reconstruction_nats(self, x: Tensor, z: Tensor) -> Tensor:
         """See Subject."""
-        draws = z.shape[1]
         raw = self.vae.decoder.raw(z.flatten(0, 1))
-        return self.likelihood.nats(raw, x.repeat_interleave(draws, 0)).view(-1, draws)
+        return self.likelihood.draw_nats(raw.view(*z.shape[:2], -1), x.flatten(1))

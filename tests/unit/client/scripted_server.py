@@ -37,6 +37,11 @@ LATENT_SHAPE = (4,)
 SPACE = "space-a"
 
 Floats = npt.NDArray[np.float32]
+ATTRIBUTES: dict[str, Floats] = {
+    "glasses": np.array([0, 0, 1, 0], np.float32),
+    "smile": np.array([1, 0.5, 0, 0], np.float32),
+}
+"""Directions of Edit, by name."""
 
 
 @dataclass
@@ -185,6 +190,41 @@ class Script(vae_grpc.VaeServiceServicer, models_grpc.ModelServiceServicer):
         reply.x_hat.CopyFrom(_pictures(z, request.x_hat_dtype))
         if pb.GENERATE_OUTPUT_LATENTS in request.outputs:
             reply.latents.CopyFrom(arrays.to_tensor(z))
+        return self._sized(reply, context)
+
+    def Edit(self, request: pb.EditRequest, context: Any) -> Any:  # noqa: N802
+        self._begin(request, context)
+        if request.WhichOneof("rows") == "input":
+            z, _ = self._posterior(request.input, context)
+        else:
+            z = _floats(request.latents)
+            self._check_rows(len(z), context)
+        for name, amount in request.amounts.items():
+            z = z + np.float32(amount) * ATTRIBUTES[name]
+        reply = pb.EditResponse(version=self.version, latent_space_id=SPACE)
+        reply.x_hat.CopyFrom(_pictures(z, request.x_hat_dtype))
+        if pb.GENERATE_OUTPUT_LATENTS in request.outputs:
+            reply.latents.CopyFrom(arrays.to_tensor(z))
+        return self._sized(reply, context)
+
+    def Score(self, request: pb.ScoreRequest, context: Any) -> Any:  # noqa: N802
+        self._begin(request, context)
+        mu, log_var = self._posterior(request.input, context)
+        z = mu[:, None]
+        reply = pb.ScoreResponse(version=self.version)
+        if request.draws:
+            z = _draws(mu, log_var, request.seed, request.first_row, request.draws)
+            reply.seed = request.seed
+            reply.importance_weighted_nats.CopyFrom(arrays.to_tensor(z.min((1, 2))))
+        terms = z.mean((1, 2)), mu.sum(1)
+        for tensor, values in (
+            (reply.reconstruction_nats, terms[0]),
+            (reply.kl_nats, terms[1]),
+            (reply.negative_elbo_nats, terms[0] + terms[1]),
+            (reply.percentile, mu[:, 0] * np.float32(50)),
+            (reply.typicality, mu[:, 0] * np.float32(0.5)),
+        ):
+            tensor.CopyFrom(arrays.to_tensor(values))
         return self._sized(reply, context)
 
     def EncodeStream(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:  # noqa: N802

@@ -39,6 +39,8 @@ REASONS = {
     "NOT_FINITE": ("INVALID_ARGUMENT", vaeserve.InvalidInput),
     "INVALID_OPTION": ("INVALID_ARGUMENT", vaeserve.InvalidInput),
     "TOO_MANY_ROWS": ("OUT_OF_RANGE", vaeserve.TooManyRows),
+    "TOKEN_MISSING": ("UNAUTHENTICATED", vaeserve.AccessDenied),
+    "TOKEN_INVALID": ("UNAUTHENTICATED", vaeserve.AccessDenied),
     "MODEL_NOT_FOUND": ("NOT_FOUND", vaeserve.NotFound),
     "VERSION_NOT_FOUND": ("NOT_FOUND", vaeserve.NotFound),
     "LATENT_SPACE_MISMATCH": ("FAILED_PRECONDITION", vaeserve.LatentSpaceMismatch),

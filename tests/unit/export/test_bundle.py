@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,8 +18,12 @@ from vaeserve_export.bundling import contents, of_run, onnx_graphs, publish as p
 from vaeserve_export.bundling.golden import golden_rows
 from vaeserve_export.bundling.pair import Pair
 from vaeserve_export.bundling.verify import verify
+from vaeserve_export.data.dataset import Dataset
 from vaeserve_export.errors import ExportError, RunError, VerifyError
+from vaeserve_export.trained.open import open_subject
 from vaeserve_export.training import run as run_folder
+from vaeserve_export.training.settings import TrainSettings
+from vaeserve_export.training.train import train
 from vaeserve_export.vae.model import Vae, VaeConfig, build
 
 MODELS = ("digits", "rgb", "vectors")
@@ -258,3 +263,43 @@ def test_repository_that_cannot_be_written(run: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="cannot be written: "):
         of_run.export_run(run, tmp_path / "file", "m")
+
+
+@pytest.mark.parametrize(
+    ("settings", "likelihood", "variance"),
+    [
+        ({"likelihood": "l2"}, model_pb2.LIKELIHOOD_GAUSSIAN, 0.5),
+        (
+            {"likelihood": "continuous-bernoulli", "activation": "gated", "layers": 2},
+            model_pb2.LIKELIHOOD_CONTINUOUS_BERNOULLI,
+            0,
+        ),
+        ({"likelihood": "gaussian", "learn_variance": True}, model_pb2.LIKELIHOOD_GAUSSIAN, None),
+        ({"model": "conv-ae", "activation": "silu"}, model_pb2.LIKELIHOOD_BERNOULLI, 0),
+    ],
+)
+def test_every_objective_is_exported(
+    few_digits: Dataset,
+    tmp_path: Path,
+    settings: dict[str, Any],
+    likelihood: "model_pb2.Likelihood.ValueType",
+    variance: float | None,
+) -> None:
+    chosen = TrainSettings(epochs=2, hidden=16, latent_dim=3, **settings)
+    train(chosen, few_digits, tmp_path / "run")
+    version = of_run.export_run(tmp_path / "run", tmp_path / "models", "m")
+
+    info = bundle.read_manifest(version)
+    learned = run_folder.load_model(tmp_path / "run").likelihood.variance
+    assert info.likelihood == likelihood
+    assert info.gaussian_variance == (learned if variance is None else variance)
+    assert info.gaussian_variance != 0.1
+    assert info.training.beta == chosen.beta
+    x, eps = torch.from_numpy(few_digits.x[:20]), torch.zeros(20, 1, 3)
+    run, published = open_subject(tmp_path / "run"), open_subject(version)
+    nats = []
+    for subject in (run, published):
+        mu, log_var = subject.encode(x)
+        z = mu[:, None] + (0.5 * log_var).exp()[:, None] * eps
+        nats.append(subject.reconstruction_nats(x, z))
+    torch.testing.assert_close(nats[1], nats[0], rtol=1e-4, atol=1e-4)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from vaeserve_export.training.records import EpochRecord
 from vaeserve_export.training.rows import prepare
 from vaeserve_export.training.run import load_model, read_config, read_summary
 from vaeserve_export.training.settings import TrainSettings
+from vaeserve_export.training.tensorboard import TensorBoard
 from vaeserve_export.training.train import train
 from vaeserve_export.vae.likelihood import Likelihood
 from vaeserve_export.vae.model import Vae
@@ -620,3 +622,31 @@ def test_the_state_of_the_code_is_recorded(
     train(SMALL, few_digits, tmp_path / "run", resume=True)  # the run itself is not committed
 
     assert read_config(tmp_path / "run").versions["git"] == f"{commit}, {commit}-dirty"
+
+
+def test_figures_for_tensorboard(few_digits: Dataset, tmp_path: Path) -> None:
+    """Of a resumed run, too, whose epochs since the checkpoint are trained again."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with TensorBoard(tmp_path / "run") as board, pytest.raises(Killed):
+        train(SMALL, few_digits, tmp_path / "run", listeners=[board, Killer(13)])
+    with TensorBoard(tmp_path / "run") as board:
+        train(SMALL, few_digits, tmp_path / "run", resume=True, listeners=[board])
+
+    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+
+    lines = metrics(tmp_path / "run")
+    for tag, name in (
+        ("validation/negative_elbo_nats", "validation_negative_elbo_nats"),
+        ("train/kl_nats", "train_kl_nats"),
+        ("run/beta_now", "beta_now"),
+    ):
+        shown = [(event.step, event.value) for event in events.Scalars(tag)]
+        assert shown == [(line["epoch"], pytest.approx(line[name], rel=1e-6)) for line in lines]
+
+
+def test_without_tensorboard_its_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(TrainError, match=r"pip install 'vaeserve\[tensorboard\]'"):
+        TensorBoard(tmp_path)

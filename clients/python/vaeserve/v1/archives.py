@@ -29,6 +29,28 @@ class Mixture(NamedTuple):
     cholesky: Doubles
 
 
+class Calibration(NamedTuple):
+    """The scores of the validation rows, taken at mu, and their aggregated posterior.
+
+    Attributes:
+        percent: percentages 0..100, increasing, [p].
+        kl_nats: KL at each of those percentiles, nats per row, [p].
+        reconstruction_nats: -log p(x|z) likewise.
+        negative_elbo_nats: their sum likewise.
+        mu_mean: mean over rows of mu, [d].
+        mu_variance: variance over rows of mu, [d].
+        sigma2_mean: mean over rows of sigma^2, [d].
+    """
+
+    percent: Doubles
+    kl_nats: Doubles
+    reconstruction_nats: Doubles
+    negative_elbo_nats: Doubles
+    mu_mean: Doubles
+    mu_variance: Doubles
+    sigma2_mean: Doubles
+
+
 def read(file: str, content: bytes, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     """Read some of an archive's arrays; nothing is unpickled.
 
@@ -52,6 +74,31 @@ def read(file: str, content: bytes, names: Sequence[str]) -> dict[str, npt.NDArr
         if not isinstance(array, np.ndarray):  # numpy gives a member of another kind as bytes
             raise bundle.BundleError(f"{file}: cannot be read: {name} is no array")
     return arrays
+
+
+def read_calibration(content: bytes, info: model_pb2.ModelInfo) -> Calibration:
+    """The figures of calibration.npz.
+
+    Args:
+        content: bytes of the file.
+        info: the manifest, which says how many latent elements there are.
+
+    Raises:
+        bundle.BundleError: arrays of another shape or kind, values that are not finite, or
+            percentiles that fall.
+    """
+    arrays = read(bundle.CALIBRATION, content, Calibration._fields)
+    percentiles = (arrays["percent"].size,)
+    for name, array in arrays.items():
+        shape = percentiles if name in Calibration._fields[:4] else (_elements(info),)
+        _require(bundle.CALIBRATION, name, array, "float64", shape)
+    calibration = Calibration(**arrays)
+    if len(calibration.percent) < 2 or (np.diff(calibration.percent) <= 0).any():
+        raise bundle.BundleError(f"{bundle.CALIBRATION}: percent must increase")
+    for name, values in zip(Calibration._fields[1:4], calibration[1:4], strict=True):
+        if (np.diff(values) < 0).any():
+            raise bundle.BundleError(f"{bundle.CALIBRATION}: {name} must not fall")
+    return calibration
 
 
 def read_prior(content: bytes, info: model_pb2.ModelInfo) -> Mixture:

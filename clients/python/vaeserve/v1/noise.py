@@ -27,7 +27,7 @@ FIRST_ROW_LIMIT = 1 << 40
 """Row numbers stay below this, so that a row's counters never run into the next draw's."""
 
 Floats = npt.NDArray[np.float32]
-_Doubles = npt.NDArray[np.float64]
+Doubles = npt.NDArray[np.float64]
 _Bits = npt.NDArray[np.uint64]
 
 # AS 241, PPND16: numerator and denominator of each of the three rational approximations, highest
@@ -77,6 +77,7 @@ class Stream(IntEnum):
 
     PRIOR = 0
     POSTERIOR = 1
+    COMPONENT = 2
 
 
 class Block(NamedTuple):
@@ -121,7 +122,14 @@ def standard_normal_blocks(blocks: Sequence[Block], stream: Stream, *, size: int
 
 
 def standard_normal(
-    seed: int, stream: Stream, *, first_row: int, rows: int, size: int, draws: int = 1
+    seed: int,
+    stream: Stream,
+    *,
+    first_row: int,
+    rows: int,
+    size: int,
+    draws: int = 1,
+    first_draw: int = 0,
 ) -> Floats:
     """Draw eps for consecutive rows, once or several times each.
 
@@ -132,6 +140,7 @@ def standard_normal(
         rows: how many rows.
         size: elements a row.
         draws: how many draws a row; the first of many are those of few.
+        first_draw: number of the first draw, to continue fewer draws.
 
     Returns:
         float32 [rows, draws, size], |eps| < 8.2.
@@ -140,10 +149,27 @@ def standard_normal(
     key = np.array([seed, stream], np.uint64)
     bits = np.empty((draws, rows, 4 * blocks), np.uint64)
     for draw in range(draws):
-        counter = np.array([first_row * blocks, draw, 0, 0], np.uint64)
+        counter = np.array([first_row * blocks, first_draw + draw, 0, 0], np.uint64)
         generator = np.random.Philox(key=key, counter=counter)
         bits[draw] = generator.random_raw(rows * 4 * blocks).reshape(rows, -1)
     return _normal(bits.transpose(1, 0, 2)[..., :size])
+
+
+def uniform(seed: int, stream: Stream, *, first_row: int, rows: int) -> Doubles:
+    """Draw one uniform number for each of consecutive rows: step 2 of the module's recipe.
+
+    Args:
+        seed: 0 .. 2^64 - 1.
+        stream: what the draws are for.
+        first_row: number of the first row, below FIRST_ROW_LIMIT.
+        rows: how many rows.
+
+    Returns:
+        float64 [rows], strictly between 0 and 1.
+    """
+    key = np.array([seed, stream], np.uint64)
+    generator = np.random.Philox(key=key, counter=np.array([first_row, 0, 0, 0], np.uint64))
+    return _uniform(generator.random_raw(rows * 4)[::4])
 
 
 def reparameterise(mu: Floats, log_var: Floats, eps: Floats) -> Floats:
@@ -162,11 +188,14 @@ def reparameterise(mu: Floats, log_var: Floats, eps: Floats) -> Floats:
 
 def _normal(bits: _Bits) -> Floats:
     """Steps 2 and 3 of the module's recipe."""
-    uniform = ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-    return _inverse_normal_cdf(uniform.ravel()).astype(np.float32).reshape(uniform.shape)
+    return _inverse_normal_cdf(_uniform(bits).ravel()).astype(np.float32).reshape(bits.shape)
 
 
-def _ratio(coefficients: _Doubles, x: _Doubles) -> _Doubles:
+def _uniform(bits: _Bits) -> Doubles:
+    return ((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+
+
+def _ratio(coefficients: Doubles, x: Doubles) -> Doubles:
     """Horner's rule on numerator and denominator at once."""
     value = np.repeat(coefficients[0][:, None], x.size, axis=1)
     for pair in coefficients[1:]:
@@ -175,7 +204,7 @@ def _ratio(coefficients: _Doubles, x: _Doubles) -> _Doubles:
     return np.asarray(value[0] / value[1], np.float64)
 
 
-def _log(x: _Doubles) -> _Doubles:
+def _log(x: Doubles) -> Doubles:
     """Natural logarithm of 0 < x < 1.
 
     x = m 2^e with m near 1, and ln x = 2 atanh((m - 1) / (m + 1)) + e ln 2.
@@ -193,7 +222,7 @@ def _log(x: _Doubles) -> _Doubles:
     return np.asarray(2.0 * s * series + exponent * _LN2, np.float64)
 
 
-def _inverse_normal_cdf(u: _Doubles) -> _Doubles:
+def _inverse_normal_cdf(u: Doubles) -> Doubles:
     """AS 241 (PPND16) of 0 < u < 1: relative error about 1e-16."""
     q = u - 0.5
     value = q * _ratio(_CENTRE, 0.180625 - q * q)

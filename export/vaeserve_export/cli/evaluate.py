@@ -1,0 +1,91 @@
+"""The command `evaluate`."""
+
+# Heavy imports belong to the command that needs them.
+# ruff: noqa: PLC0415
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vaeserve_export.cli.command import FOLDER, Command
+from vaeserve_export.cli.data_options import data_options
+
+if TYPE_CHECKING:
+    from vaeserve_export.evaluation.evaluate import Evaluation
+
+_PARTS = ("test", "validation", "train")
+_LINES = 10
+
+
+@click.command(cls=Command, context_settings={"show_default": True})
+@click.argument("model", type=FOLDER)
+@data_options()
+@click.option("--part", type=click.Choice(_PARTS), help="Rows; test by default, else validation.")
+@click.option("--rows", type=click.IntRange(1), help="The first so many; all by default.")
+@click.option("--samples", type=click.IntRange(1), default=5000, help="Importance samples a row.")
+@click.option("--binarise", is_flag=True, help="Draw binary pixels once, with --seed.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of pixels and noise.")
+@click.option("--threads", type=click.IntRange(1), default=1, help="PyTorch's threads.")
+@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
+def evaluate(
+    *, model: Path, spec: str, data_dir: Path | None, threads: int, as_json: bool, **options: Any
+) -> None:
+    """Measure the run or bundle MODEL: bounds of -log p(x), KL, active units, sigma and more.
+
+    MODEL is a run folder, or a version of a bundle (REPOSITORY/NAME/VERSION).
+    """
+    import torch
+
+    from vaeserve_export.evaluation.evaluate import evaluate as measure
+    from vaeserve_export.trained.open import open_subject
+
+    torch.set_num_threads(threads)
+    subject = open_subject(model)
+    result = measure(subject, spec, data_dir=data_dir, progress=_progress, **options)
+    click.echo(json.dumps(result.to_json(), indent=2) if as_json else _table(result))
+
+
+def _progress(done: int, rows: int) -> None:
+    """A moving line on a terminal, ten lines elsewhere; both on stderr."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{done}/{rows} rows", nl=done == rows, err=True)
+    elif done % max(1, rows // _LINES) == 0:
+        click.echo(f"{done}/{rows} rows", err=True)
+
+
+def _table(result: "Evaluation") -> str:
+    found = result.statistics
+    latent_dim = len(found.kl_per_dimension)
+    drawn = ", pixels drawn once" if result.binarised else ""
+    rows = [
+        ("model", result.model),
+        ("rows", f"{found.rows} of {result.data}, {result.part}{drawn}, seed {result.seed}"),
+        ("-ELBO", f"{found.negative_elbo_nats:.2f} nats a row"),
+        ("  reconstruction", f"{found.reconstruction_nats:.2f}"),
+        ("    from mu", f"{found.reconstruction_at_mu_nats:.2f}"),
+        ("  KL", f"{found.kl_nats:.2f}"),
+    ]
+    for bound in result.bounds:
+        error = f" +- {bound.standard_error:.2f}"
+        rows.append((f"-log p(x), K={bound.samples}", f"{bound.nats:.2f}{error}"))
+    largest = sorted(found.kl_per_dimension, reverse=True)[:_LINES]
+    spread = sorted(found.aggregated_variance)
+    rows += [
+        ("active units", f"{found.active_units} of {latent_dim}"),
+        ("largest KLs", " ".join(f"{nats:.2f}" for nats in largest)),
+        ("sigma", f"mean {found.mean_sigma:.3f}, median {found.median_sigma:.3f}"),
+        ("  active", f"median {found.median_sigma_active:.3f}"),
+        (
+            "q(z) variance",
+            f"{spread[0]:.2f} to {spread[-1]:.2f}, median {spread[len(spread) // 2]:.2f}",
+        ),
+        ("q(z) mean", f"at most {max(map(abs, found.aggregated_mean)):.2f} from 0"),
+        ("I(x; z)", f"{found.mutual_information_nats:.2f} nats, by {found.pair_rows} rows"),
+        ("KL(q(z)||p(z))", f"{found.marginal_kl_nats:.2f} nats"),
+        ("log_var clamped", f"{found.clamped_share:.2%}"),
+        ("processor time", f"{result.cpu_seconds:.0f} s"),
+    ]
+    return "\n".join(f"{name:20}{value}" for name, value in rows)

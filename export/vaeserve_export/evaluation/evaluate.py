@@ -1,0 +1,155 @@
+"""`vaeserve evaluate`: every figure of a model on rows that it was not trained on."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaeserve_export.data.dataset import Dataset, load, training_rows
+from vaeserve_export.errors import DataError, RunError
+from vaeserve_export.evaluation.likelihood import Bound, importance_bounds
+from vaeserve_export.evaluation.posterior import PosteriorStatistics, posterior_statistics
+from vaeserve_export.trained.of_run import RunSubject
+from vaeserve_export.trained.subject import Subject
+from vaeserve_export.training import run as run_folder
+from vaeserve_export.training.provenance import versions
+
+PARTS = ("test", "validation", "train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was measured, and on what.
+
+    Attributes:
+        model: name of the run or bundle.
+        data: source of the rows.
+        data_sha256: digest of its train part's or test part's rows, as loaded.
+        part: "test", "validation" or "train".
+        binarised: whether the pixels were drawn, once, with the grey levels as probabilities.
+        seed: of pixels and noise.
+        statistics: of the posteriors.
+        bounds: of -log p(x) by importance sampling.
+        cpu_seconds: processor time that it took.
+        versions: of Python, PyTorch, vaeserve, and the commit of the working folder.
+    """
+
+    model: str
+    data: str
+    data_sha256: str
+    part: str
+    binarised: bool
+    seed: int
+    statistics: PosteriorStatistics
+    bounds: tuple[Bound, ...]
+    cpu_seconds: float
+    versions: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self)
+
+
+def rows_of(
+    subject: Subject, spec: str, part: str | None, data_dir: Path | None
+) -> tuple[Dataset, str]:
+    """The rows to measure on, and which part they are.
+
+    Args:
+        subject: the model; a run's seed says which rows it was validated on, for a bundle that of a
+            run with the default seed is taken.
+        spec: source of data.
+        part: one of PARTS; None for the test part, or validation where the source has none.
+        data_dir: of named sets.
+
+    Raises:
+        DataError: no such part, or rows of another shape than the model's.
+    """
+    columns = subject.origin.columns
+    dataset = None
+    if part in {None, "test"}:
+        try:
+            dataset = load(spec, part="test", data_dir=data_dir, columns=columns)
+        except DataError:
+            if part:
+                raise
+    chosen = part or ("test" if dataset else "validation")
+    if dataset is None:
+        seed = 0
+        if isinstance(subject, RunSubject):
+            seed = run_folder.read_config(subject.origin.folder).settings.seed
+        train, validation = training_rows(load(spec, data_dir=data_dir, columns=columns), seed)
+        dataset = train if chosen == "train" else validation
+    if dataset.row_shape != subject.input_shape:
+        raise DataError(
+            f"{spec}: rows are {list(dataset.row_shape)}, those of {subject.origin.name} "
+            f"{list(subject.input_shape)}"
+        )
+    return dataset, chosen
+
+
+def evaluate(
+    subject: Subject,
+    spec: str,
+    *,
+    part: str | None = None,
+    data_dir: Path | None = None,
+    rows: int | None = None,
+    samples: int = 5000,
+    seed: int = 0,
+    binarise: bool = False,
+    progress: Callable[[int, int], None] = lambda done, rows: None,
+) -> Evaluation:
+    """Measure a model.
+
+    Args:
+        subject: the model.
+        spec: source of data.
+        part: see `rows_of`.
+        data_dir: of named sets.
+        rows: at most so many, the first ones; None for all.
+        samples: importance samples a row.
+        seed: of pixels and noise.
+        binarise: draw the pixels once with the grey levels as probabilities.
+        progress: told how many rows' likelihoods are done, and of how many.
+
+    Raises:
+        DataError: as of `rows_of`, or rows outside the likelihood's range.
+        RunError: a binarised measurement of a model that is not Bernoulli.
+    """
+    began = time.process_time()
+    if binarise and subject.likelihood.name != "bernoulli":
+        raise RunError(f"{subject.origin.name}: is no Bernoulli model; leave --binarise out")
+    dataset, chosen = rows_of(subject, spec, part, data_dir)
+    x = torch.from_numpy(dataset.x[:rows])
+    _require_range(subject, x, spec)
+    if binarise:
+        x = torch.bernoulli(x, generator=torch.Generator().manual_seed(seed))
+    statistics = posterior_statistics(subject, x, seed=seed)
+    bounds = importance_bounds(
+        subject, x, samples, seed=seed, progress=lambda done: progress(done, len(x))
+    )
+    return Evaluation(
+        model=subject.origin.name,
+        data=spec,
+        data_sha256=dataset.sha256,
+        part=chosen,
+        binarised=binarise,
+        seed=seed,
+        statistics=statistics,
+        bounds=tuple(bounds),
+        cpu_seconds=time.process_time() - began,
+        versions=versions(Path.cwd()),
+    )
+
+
+def _require_range(subject: Subject, x: Tensor, spec: str) -> None:
+    if subject.likelihood.name != "gaussian" and not 0 <= x.min() <= x.max() <= 1:
+        raise DataError(
+            f"{spec}: values are {x.min():g} to {x.max():g}; {subject.origin.name} takes [0, 1]"
+        )

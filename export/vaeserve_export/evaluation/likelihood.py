@@ -1,0 +1,107 @@
+"""The negative log-likelihood by importance sampling.
+
+-log p(x) <= -E[log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x)], z_k ~ q(z|x)
+
+(Burda et al. 2016, equation 8.) The bound falls with K: K = 1 is the negative ELBO, and for K to
+infinity it is -log p(x) itself.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaeserve_export.trained.subject import Subject
+from vaeserve_export.vae.model import reparameterise
+
+SAMPLES = (1, 10, 50, 1000, 5000)
+"""Numbers of samples at which a bound is reported; each divides the next."""
+
+_CHUNK_ELEMENTS = (
+    1 << 20
+)  # of decoded rows at a time: what stays in the processor's caches is faster
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The mean bound over rows at one number of samples.
+
+    Attributes:
+        samples: K.
+        nats: the bound, nats a row; an upper bound of -log p(x).
+        standard_error: of that mean, from the rows' spread.
+    """
+
+    samples: int
+    nats: float
+    standard_error: float
+
+
+def importance_bounds(
+    subject: Subject,
+    x: Tensor,
+    samples: int,
+    *,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
+) -> list[Bound]:
+    """Bounds at each of SAMPLES up to `samples`, and at `samples`, from one set of draws.
+
+    A bound at K is the mean over the groups of K draws that the row's draws make, so bounds fall
+    with K where every K divides the next. A row's noise depends on the seed and its number alone.
+
+    Args:
+        subject: the model.
+        x: rows [rows, *input_shape].
+        samples: most draws a row.
+        seed: of the noise.
+        progress: told how many rows are done.
+    """
+    sizes = sorted({*(size for size in SAMPLES if size < samples), samples})
+    mu, log_var = subject.encode(x)
+    found = torch.empty(len(x), len(sizes), dtype=torch.float64)
+    for row in range(len(x)):
+        noise = torch.Generator().manual_seed(_row_seed(seed, row))
+        weights = _log_weights(subject, (x[row], mu[row], log_var[row]), samples, noise)
+        found[row] = torch.stack([_bound(weights, size) for size in sizes])
+        progress(row + 1)
+    error = found.std(0) / math.sqrt(len(x)) if len(x) > 1 else torch.full((len(sizes),), math.nan)
+    return [
+        Bound(size, nats, spread)
+        for size, nats, spread in zip(sizes, found.mean(0).tolist(), error.tolist(), strict=True)
+    ]
+
+
+def _bound(log_weights: Tensor, size: int) -> Tensor:
+    """The mean of -log mean w over whole groups of `size` draws."""
+    whole = len(log_weights) // size * size
+    groups = log_weights[:whole].view(-1, size)
+    return -(torch.logsumexp(groups, 1) - math.log(size)).mean()
+
+
+def _log_weights(
+    subject: Subject, row: tuple[Tensor, Tensor, Tensor], samples: int, generator: torch.Generator
+) -> Tensor:
+    """Log p(x|z) p(z) / q(z|x) of draws from the posterior of a row (x, mu, log_var).
+
+    Returns:
+        float64 [samples].
+    """
+    x, mu, log_var = row
+    chunk = max(1, min(samples, _CHUNK_ELEMENTS // x.numel()))
+    parts = []
+    for begin in range(0, samples, chunk):
+        eps = torch.randn(min(chunk, samples - begin), len(mu), generator=generator)
+        z = reparameterise(mu, log_var, eps)
+        reconstruction = subject.reconstruction_nats(x[None], z[None])[0].double()
+        # log p(z) - log q(z|x): the constants of both Gaussians cancel.
+        ratio = 0.5 * (log_var + eps.square() - z.square()).double().sum(1)
+        parts.append(ratio - reconstruction)
+    return torch.cat(parts)
+
+
+def _row_seed(seed: int, row: int) -> int:
+    return int(np.random.SeedSequence([seed, row]).generate_state(1, np.uint64)[0])

@@ -1,0 +1,88 @@
+"""Interpolate: decoded paths between pairs of rows."""
+
+import numpy as np
+
+from vaeserve.v1 import arrays, tensor_pb2, vae_service_pb2 as pb
+from vaeserve.v1.arrays import to_tensor
+from vaeserve_server import paths, rows
+from vaeserve_server.call import HEAVY, Floats, Steps
+from vaeserve_server.errors import InvalidArgument, TooManyRows
+from vaeserve_server.models import Model
+from vaeserve_server.options import generate_outputs
+from vaeserve_server.packing import model_values
+from vaeserve_server.phases import HEAVY_FLOATS, run
+
+_PATHS = {
+    pb.INTERPOLATION_PATH_UNSPECIFIED: paths.lerp,
+    pb.INTERPOLATION_PATH_LERP: paths.lerp,
+    pb.INTERPOLATION_PATH_SLERP: paths.slerp,
+}
+_SPACES = (
+    pb.INTERPOLATION_SPACE_UNSPECIFIED,
+    pb.INTERPOLATION_SPACE_INPUT,
+    pb.INTERPOLATION_SPACE_LATENT,
+)
+
+
+def interpolate(request: pb.InterpolateRequest, model: Model) -> Steps:
+    """Answer an Interpolate."""
+    outputs = generate_outputs(request.outputs)
+    rows.check_picture_dtype(request.x_hat_dtype, model)
+    if request.path not in _PATHS or request.space not in _SPACES:
+        raise InvalidArgument("unknown path or space", reason="INVALID_OPTION", field="path")
+    of_latents = request.space == pb.INTERPOLATION_SPACE_LATENT
+    start, end = (
+        _end(tensor, field, request.latent_space_id if of_latents else None, model)
+        for tensor, field in ((request.start, "start"), (request.end, "end"))
+    )
+    _check_steps(len(start), len(end), request.steps, model)
+    if not of_latents:
+        # Both ends in one run: a path has at least two steps, so they fit where it fits.
+        mu, _log_var = yield from run(model.encoder, np.concatenate([start, end]))
+        start, end = mu[: len(start)], mu[len(start) :]
+    pairs, shape = len(start), model.latent_shape
+    if pairs * request.steps * model.latent_size > HEAVY_FLOATS:
+        yield HEAVY
+    path = _PATHS[request.path](
+        start.reshape(pairs, -1), end.reshape(pairs, -1), request.steps
+    ).reshape(-1, *shape)
+    reply = pb.InterpolateResponse(
+        version=model.info.version, latent_space_id=model.info.latent_space_id
+    )
+    if pb.GENERATE_OUTPUT_LATENTS in outputs:
+        reply.latents.CopyFrom(to_tensor(path.reshape(pairs, request.steps, *shape)))
+    if pb.GENERATE_OUTPUT_X_HAT in outputs:
+        (x_hat,) = yield from run(model.decoder, path)
+        pictures = rows.picture_rows(x_hat, request.x_hat_dtype, model)
+        reply.x_hat.CopyFrom(to_tensor(pictures.reshape(pairs, request.steps, *x_hat.shape[1:])))
+    return reply
+
+
+def _end(tensor: tensor_pb2.Tensor, field: str, space: str | None, model: Model) -> Floats:
+    """One end of a path: latents of a space, or inputs where that is None."""
+    if space is None:
+        given: arrays.Array = rows.input_rows(tensor, model, field)
+    else:
+        given = rows.latent_rows(tensor, space, model, field)
+    values = model_values(given, model.levels)
+    # Here and not by the batcher, which cannot know which end it was.
+    rows.check_values(values, field, unit_interval=model.unit_interval and space is None)
+    return values
+
+
+def _check_steps(first: int, last: int, steps: int, model: Model) -> None:
+    if first != last:
+        raise InvalidArgument(
+            f"start has {first} rows, end has {last}; pair them row for row",
+            reason="INVALID_TENSOR",
+            field="end",
+        )
+    if steps < 2:
+        raise InvalidArgument(
+            "a path has at least 2 steps, its ends", reason="INVALID_OPTION", field="steps"
+        )
+    if first * steps > model.max_rows:
+        raise TooManyRows(
+            f"{first} paths of {steps} steps; this model takes at most {model.max_rows} rows",
+            field="steps",
+        )

@@ -1,0 +1,60 @@
+"""What a bundle knows of its latent space beside the graphs: scores, fitted prior, directions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vaeserve.v1 import archives, bundle, model_pb2
+from vaeserve.v1.archives import Calibration
+from vaeserve.v1.noise import Doubles
+from vaeserve_server.fitted_prior import FittedPrior
+
+
+@dataclass(frozen=True)
+class Toolkit:
+    """The parts of a bundle that Sample, Edit and Score need.
+
+    Attributes:
+        calibration: scores of the validation rows.
+        prior: the fitted one; None where none was fitted.
+        directions: by attribute, float64 [d], ordered by name.
+    """
+
+    calibration: Calibration
+    prior: FittedPrior | None = None
+    directions: Mapping[str, Doubles] = field(default_factory=dict)
+
+    def statistics(self) -> model_pb2.LatentStatistics:
+        """The aggregated posterior as the catalogue shows it."""
+        return model_pb2.LatentStatistics(
+            mu_mean=self.calibration.mu_mean.tolist(),
+            mu_variance=self.calibration.mu_variance.tolist(),
+            sigma2_mean=self.calibration.sigma2_mean.tolist(),
+        )
+
+    def percentile(self, negative_elbo: Doubles) -> Doubles:
+        """Percentage 0..100 of the validation rows that score lower, between percentiles linear.
+
+        Args:
+            negative_elbo: at mu, nats, [rows].
+        """
+        known = self.calibration
+        return np.interp(negative_elbo, known.negative_elbo_nats, known.percent)
+
+
+def read_toolkit(files: Mapping[str, bytes], info: model_pb2.ModelInfo) -> Toolkit:
+    """Read it from the files of a bundle.
+
+    Raises:
+        bundle.BundleError: a file is not what the manifest says.
+    """
+    prior, directions = None, {}
+    if bundle.PRIOR in files:
+        prior = FittedPrior(archives.read_prior(files[bundle.PRIOR], info))
+    if bundle.ATTRIBUTES in files:
+        vectors = archives.read_attributes(files[bundle.ATTRIBUTES], info).astype(np.float64)
+        names = [attribute.name for attribute in info.attributes]
+        directions = dict(zip(names, vectors, strict=True))
+    calibration = archives.read_calibration(files[bundle.CALIBRATION], info)
+    return Toolkit(calibration, prior, directions)
