@@ -86,3 +86,10 @@ image: $(STAMP) ## Build the image of the server with Docker or buildah; EXTRA=g
 
 image-check: $(STAMP) ## Build the CPU image, run it, Encode against it, stop it
 	$(BIN)/python deploy/image_check.py $(if $(BASE),--base $(BASE))
+
+.PHONY: prove-latent prove-smiles
+prove-latent: $(STAMP) ## Prove the latent toolkit on real data (20 CPU minutes); PROVE='--data-dir DIR'
+	PYTHONPATH=tests $(BIN)/python -m proofs.latent $(PROVE)
+
+prove-smiles: $(STAMP) ## Prove the smile edit on faces (15 CPU minutes); PROVE='--data-dir DIR'
+	PYTHONPATH=tests $(BIN)/python -m proofs.smiles $(PROVE)

@@ -23,3 +23,7 @@ class ExportError(VaeError):
 
 class VerifyError(VaeError):
     """A bundle that does not keep what it promises."""
+
+
+class LatentError(VaeError):
+    """A prior or an attribute cannot be fitted."""

@@ -25,6 +25,12 @@ class _Entry(NamedTuple):
 _EXPORT, _SERVER, _CLIENT = "vaeserve_export.cli", "vaeserve_server.cli", "vaeserve._commands"
 _COMMANDS = {
     "train": _Entry(f"{_EXPORT}.train:train", ("train",), "Train a VAE."),
+    "fit-prior": _Entry(
+        f"{_EXPORT}.fit_prior:fit_prior", ("train",), "Fit a prior to where the data lies."
+    ),
+    "fit-attribute": _Entry(
+        f"{_EXPORT}.fit_attribute:fit_attribute", ("train",), "Fit a direction to edit along."
+    ),
     "export": _Entry(
         f"{_EXPORT}.export:export", ("train",), "Export a trained VAE to a repository."
     ),

@@ -12,6 +12,7 @@ from vaeserve_export.bundling.pair import Pair
 from vaeserve_export.bundling.publish import place_of, publish
 from vaeserve_export.data.dataset import Dataset, training_rows
 from vaeserve_export.errors import ExportError
+from vaeserve_export.latent.fitted import into, read_run
 from vaeserve_export.training import run as run_folder
 from vaeserve_export.training.run import RunConfig, Summary
 
@@ -42,12 +43,13 @@ def export_run(
     Raises:
         ExportError: an impossible name or precision, other data than the run's, a version that
             exists, or a folder that cannot be written.
-        RunError: no finished run.
+        RunError: no finished run, or a prior or attributes that were fitted to other weights.
         VerifyError: ONNX Runtime does not reproduce PyTorch's outputs.
     """
     place_of(repository, name, version)  # before the work
     contents.require_precision(precision)
     config, summary = run_folder.read_config(run), run_folder.read_summary(run)
+    fitted = read_run(run)
     vae = run_folder.load_model(run)
     pair = Pair(
         encoder=vae.encoder,
@@ -66,7 +68,7 @@ def export_run(
     real = None if dataset is None else _real_rows(run, config, dataset)
     files = contents.fill(info, pair, precision, real)
     files[bundle.CALIBRATION] = run_folder.read_calibration(run)
-    return publish(files, info, repository, name, version)
+    return publish(*into(fitted, files, info), repository, name, version)
 
 
 def _real_rows(run: Path, config: RunConfig, dataset: Dataset) -> RealRows:

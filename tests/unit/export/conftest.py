@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 from vaeserve import _cli
 from vaeserve.v1 import bundle
 from vaeserve_export.data.dataset import Dataset, load
+from vaeserve_export.training.settings import TrainSettings
+from vaeserve_export.training.train import train
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +24,30 @@ def digits() -> Dataset:
 def few_digits(digits: Dataset) -> Dataset:
     """Few enough for an epoch to take a moment."""
     return Dataset(digits.x[:200], None, level=1 / 255, name="few digits")
+
+
+@pytest.fixture(scope="session")
+def marked(digits: Dataset) -> Dataset:
+    """Digits with two planted bars, independent of each other.
+
+    Labels: 1 the upper bar, 2 the lower, 3 both, 0 neither.
+    """
+    labels = np.random.default_rng(0).integers(4, size=len(digits.x))
+    x = digits.x.copy()
+    x[labels % 2 == 1, :, :2, :4] = 1
+    x[labels // 2 == 1, :, 6:, 4:] = 1
+    return Dataset(x, labels, digits.level, "marked digits")
+
+
+@pytest.fixture(scope="session")
+def marked_run(marked: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of them whose latents are in use. Not to be changed."""
+    run = tmp_path_factory.mktemp("marked") / "run"
+    settings = TrainSettings(
+        epochs=10, batch_size=32, learning_rate=2e-3, hidden=64, latent_dim=6, threads=1
+    )
+    train(settings, marked, run)
+    return run
 
 
 @pytest.fixture

@@ -1,0 +1,27 @@
+"""VAEs for the proofs, trained by the product and kept: a proof that is repeated trains nothing."""
+
+from pathlib import Path
+
+from vaeserve_export.data.dataset import Dataset
+from vaeserve_export.errors import RunError
+from vaeserve_export.trained.of_run import RunSubject
+from vaeserve_export.training.run import read_config, read_summary
+from vaeserve_export.training.settings import TrainSettings
+from vaeserve_export.training.train import train
+
+MLP = TrainSettings(hidden=300, latent_dim=20, epochs=20, schedule="cosine", threads=1)
+
+
+def trained(run: Path, settings: TrainSettings, data: Dataset) -> RunSubject:
+    """The model of a run with these settings and data; trained if it is not there."""
+    try:
+        config = read_config(run)
+        read_summary(run)
+        done = config.settings == settings and config.data_sha256 == data.sha256
+    except RunError:
+        done = False
+    if not done:
+        for file in run.glob("*"):
+            file.unlink()
+        train(settings, data, run)
+    return RunSubject(run)
