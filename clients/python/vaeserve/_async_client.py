@@ -201,6 +201,8 @@ class AsyncModel:
         return f"<AsyncModel {self.name!r}{pinned} at {self._connection.target}>"
 
     async def _info_by(self, deadline: float) -> ModelInfo:
+        if (known := self._info) is not None:
+            return known
         async with held_by_task(self._fetching, deadline):
             if self._info is None:
                 request = _requests.get_model(self.name, self.version)
@@ -236,6 +238,10 @@ class AsyncModel:
         deadline: float,
     ) -> Sequence[ReplyT]:
         """Send the parts; the first failure, or a cancel, ends those still under way."""
+        if (
+            len(plan.parts) == 1
+        ):  # as most calls are: a task and a gate would cost as much as the rest
+            return [await self._connection.call(method, plan.build(plan.parts[0]), deadline)]
         gate = asyncio.Semaphore(_PARTS_IN_FLIGHT)
 
         async def send(part: range) -> ReplyT:

@@ -277,6 +277,8 @@ class Model:
         return f"<Model {self.name!r}{pinned} at {self._connection.target}>"
 
     def _info_by(self, deadline: float) -> ModelInfo:
+        if (known := self._info) is not None:
+            return known
         with held(self._fetching, deadline):
             if self._info is None:
                 request = _requests.get_model(self.name, self.version)

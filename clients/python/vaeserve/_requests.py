@@ -68,9 +68,9 @@ def encode(
     def join(replies: Sequence[pb.EncodeResponse]) -> Posterior:
         answered, space = _one_version(replies), replies[0].latent_space_id
         return Posterior(
-            mu=Latents(_joined([reply.mu for reply in replies]), space),
-            log_var=Latents(_joined([reply.log_var for reply in replies]), space),
-            draws=Latents(_joined([reply.draws for reply in replies]), space) if draws else None,
+            mu=_latents([reply.mu for reply in replies], space),
+            log_var=_latents([reply.log_var for reply in replies], space),
+            draws=_latents([reply.draws for reply in replies], space) if draws else None,
             seed=chosen,
             first_row=first_row,
             version=answered,
@@ -241,15 +241,23 @@ def _outputs(latents: bool) -> list[pb.GenerateOutput.ValueType]:
 
 
 def _rows(rows: Array, part: range) -> tensor_pb2.Tensor:
-    return arrays.to_tensor(np.asarray(rows[part.start : part.stop]))
+    return arrays.to_tensor(rows if len(part) == len(rows) else rows[part.start : part.stop])
 
 
 def _joined(tensors: Sequence[tensor_pb2.Tensor]) -> Array:
     """One array that owns its memory and can be written to, unlike the messages it comes from."""
+    if len(tensors) == 1:
+        return arrays.from_tensor(tensors[0], writable=True)
     return np.concatenate([arrays.from_tensor(tensor) for tensor in tensors])
 
 
+def _latents(tensors: Sequence[tensor_pb2.Tensor], space: str) -> Latents:
+    return Latents.of_floats(_joined(tensors), space)
+
+
 def _one_version(replies: Sequence[Reply]) -> int:
+    if len(replies) == 1:
+        return replies[0].version
     versions = sorted({reply.version for reply in replies})
     if len(versions) > 1:
         raise VersionChanged(f"versions {versions} answered parts of one call; call again")
@@ -276,7 +284,7 @@ def _generated(
     pictures = _joined([reply.x_hat for reply in replies])
     latents = None
     if replies[0].HasField("latents"):
-        latents = Latents(_joined([reply.latents for reply in replies]), space)
+        latents = _latents([reply.latents for reply in replies], space)
     return Generated(
         pictures=pictures[0] if single else pictures,
         latents=latents[0] if single and latents is not None else latents,

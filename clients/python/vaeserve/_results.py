@@ -39,6 +39,11 @@ class Latents(np.ndarray[Any, np.dtype[np.float32]]):
             raise InvalidInput(f"latents are numbers, not {plain.dtype}")
         return _marked(cls, plain.astype(np.float32, copy=False), latent_space_id)
 
+    @classmethod
+    def of_floats(cls, array: Array, latent_space_id: str) -> Self:
+        """Wrap an array that is known to be float32, without another look at it."""
+        return _marked(cls, array, latent_space_id)
+
     def __array_finalize__(self, source: npt.NDArray[Any] | None) -> None:
         """Called by numpy for each array it derives from this one."""
         self.latent_space_id = getattr(source, "latent_space_id", "")
