@@ -52,8 +52,9 @@ def to_tensor(array: Array) -> tensor_pb2.Tensor:
 def from_tensor(tensor: tensor_pb2.Tensor, *, writable: bool = False) -> Array:
     """Read a message as an array, read-only unless asked otherwise.
 
-    The elements are copied once, out of the message, twice for a writable array, and the byte count is compared with Python
-    integers: a shape whose product is huge is refused like any other wrong length.
+    The elements are copied once, out of the message, twice for a writable array, and the byte count
+    is compared with Python integers: a shape whose product is huge is refused like any other wrong
+    length.
 
     Returns:
         float32 or uint8 array of the message's shape.
