@@ -23,6 +23,7 @@ class _Entry(NamedTuple):
 
 
 _EXPORT, _SERVER, _CLIENT = "vaeserve_export.cli", "vaeserve_server.cli", "vaeserve._commands"
+_LATENT = "vaeserve._latent_commands"
 _COMMANDS = {
     "train": _Entry(f"{_EXPORT}.train:train", ("train",), "Train a VAE."),
     "fit-prior": _Entry(
@@ -44,6 +45,8 @@ _COMMANDS = {
     "sample": _Entry(f"{_CLIENT}:sample", ("images",), "Draw pictures from the prior."),
     "reconstruct": _Entry(f"{_CLIENT}:reconstruct", ("images",), "Encode and decode pictures."),
     "interpolate": _Entry(f"{_CLIENT}:interpolate", ("images",), "Walk between two pictures."),
+    "edit": _Entry(f"{_LATENT}:edit", ("images",), "Move pictures along attributes."),
+    "score": _Entry(f"{_LATENT}:score", ("images",), "Say how well a model knows pictures."),
     "loadtest": _Entry("vaeserve_loadtest.cli:loadtest", ("loadtest",), "Measure under load."),
     "demo": _Entry(
         "vaeserve_demo.cli:demo", ("demo",), "Train, export, serve and call, in one go."

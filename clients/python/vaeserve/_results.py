@@ -179,6 +179,40 @@ class Posterior:
         return Latents(z[:, 0] if n is None else z, self.latent_space_id)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """How well the model knows each row; every array is float32, [rows].
+
+    All terms are sums over elements and latent dimensions, in nats.
+
+    Attributes:
+        reconstruction: -log p(x|z): at mu, or the mean over the draws.
+        kl: KL(q(z|x) || N(0, I)).
+        negative_elbo: their sum.
+        importance_weighted: the importance-weighted bound of -log p(x), nearer to it the more draws
+            there are; None without draws.
+        percentile: percentage 0..100 of the validation rows whose negative_elbo at mu is below this
+            row's.
+        typicality: 0..1, near 0 for rows unlike the training data, be they less or more likely:
+            2 * min(percentile, 100 - percentile) / 100.
+        seed: seed of the draws; None without them.
+        version: model version that answered.
+    """
+
+    reconstruction: Array
+    kl: Array
+    negative_elbo: Array
+    importance_weighted: Array | None
+    percentile: Array
+    typicality: Array
+    seed: int | None
+    version: int
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.kl)
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Generated(NDArrayOperatorsMixin):
     """Decoded pictures with the latents and the seed they come from.
@@ -190,7 +224,7 @@ class Generated(NDArrayOperatorsMixin):
         pictures: means of p(x|z), [rows, *input_shape] or [..., steps, *input_shape]; float32 in
             model values, or uint8 levels. Read-only.
         latents: what was decoded, or None unless asked for. Read-only.
-        seed: seed of the draws; None for a path, which has none.
+        seed: seed of the draws; None for a path or an edit, which have none.
         latent_space_id: identity of the latent space.
         version: model version that answered.
     """
