@@ -35,6 +35,7 @@ from vaeserve._errors import (
     VersionChanged,
 )
 from vaeserve._info import Limits, ModelInfo, ModelState, Preprocessing
+from vaeserve._latency import BatchTime, Latency, timed
 from vaeserve._results import Generated, Latents, Posterior
 from vaeserve._security import Tls
 from vaeserve._version import __version__
@@ -43,6 +44,7 @@ __all__ = [
     "AccessDenied",
     "AsyncClient",
     "AsyncModel",
+    "BatchTime",
     "Cancelled",
     "Client",
     "ClientClosed",
@@ -52,6 +54,7 @@ __all__ = [
     "Generated",
     "InternalError",
     "InvalidInput",
+    "Latency",
     "LatentSpaceMismatch",
     "Latents",
     "Limits",
@@ -72,4 +75,5 @@ __all__ = [
     "VaeserveError",
     "VersionChanged",
     "__version__",
+    "timed",
 ]

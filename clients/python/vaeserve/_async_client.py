@@ -3,7 +3,16 @@
 # ruff: noqa: ASYNC109  a timeout is the call's deadline, which is sent to the server
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Sequence,
+)
+from contextlib import aclosing
 from typing import Self
 
 import numpy as np
@@ -12,14 +21,22 @@ from grpc import aio
 
 from vaeserve import _channel, _requests
 from vaeserve._connection import AsyncConnection, held_by_task
-from vaeserve._errors import InvalidInput, NotFound
+from vaeserve._errors import InvalidInput, NotFound, VersionChanged
 from vaeserve._info import ModelInfo, ModelState
+from vaeserve._latency import BatchTime, asked, with_latency
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
 from vaeserve._results import Array, Generated, Posterior
 from vaeserve._security import Tls, Token, security
+from vaeserve._streams import (
+    DecodePlan,
+    EncodePlan,
+    each,
+    encode_planner,
+    in_order_awaited,
+    results_awaited,
+    sample_plans,
+)
 from vaeserve.v1 import model_service_pb2
-
-_PARTS_IN_FLIGHT = 4  # requests of one split call that are under way at the same time
 
 
 class AsyncClient:
@@ -72,8 +89,7 @@ class AsyncClient:
 class AsyncModel:
     """A model of the server, by name. Made by `AsyncClient.model`.
 
-    As `Model`, with `await`; `info` is a method here. The parts of a split call are sent a few at a
-    time.
+    As `Model`, with `await`; `info` is a method here, and streams are asynchronous iterators.
 
     Attributes:
         name: name of the model.
@@ -196,6 +212,70 @@ class AsyncModel:
             ),
         )
 
+    def encode_stream(
+        self,
+        batches: Iterable[npt.ArrayLike] | AsyncIterable[npt.ArrayLike],
+        *,
+        draws: int = 0,
+        seed: int | None = None,
+        first_row: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[Posterior, None]:
+        """As `Model.encode_stream`; the batches may be awaited too."""
+
+        async def plans(info: ModelInfo) -> AsyncIterator[EncodePlan]:
+            plan_for = encode_planner(
+                info, self.version or 0, draws=draws, seed=seed, first_row=first_row
+            )
+            async for x in each(batches):
+                yield plan_for(x)
+
+        return self._stream(self._connection.vae.Encode, timeout, plans)
+
+    def decode_stream(
+        self,
+        batches: Iterable[npt.ArrayLike] | AsyncIterable[npt.ArrayLike],
+        *,
+        dtype: npt.DTypeLike = np.float32,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[Array, None]:
+        """As `Model.decode_stream`; the batches may be awaited too."""
+
+        async def plans(info: ModelInfo) -> AsyncIterator[DecodePlan]:
+            async for z in each(batches):
+                yield _requests.decode(info, self.version or 0, z, dtype=dtype)
+
+        return self._stream(self._connection.vae.Decode, timeout, plans)
+
+    def sample_stream(
+        self,
+        n: int,
+        *,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        first_row: int = 0,
+        latents: bool = False,
+        dtype: npt.DTypeLike = np.float32,
+        timeout: float | None = None,
+    ) -> AsyncGenerator[Generated, None]:
+        """As `Model.sample_stream`."""
+        return self._stream(
+            self._connection.vae.Sample,
+            timeout,
+            lambda info: each(
+                sample_plans(
+                    info,
+                    self.version or 0,
+                    n,
+                    seed=seed,
+                    first_row=first_row,
+                    temperature=temperature,
+                    latents=latents,
+                    dtype=dtype,
+                )
+            ),
+        )
+
     def __repr__(self) -> str:
         pinned = "" if self.version is None else f", version={self.version}"
         return f"<AsyncModel {self.name!r}{pinned} at {self._connection.target}>"
@@ -221,37 +301,52 @@ class AsyncModel:
         """Carry out a call, a few parts at a time."""
         deadline = self._connection.deadline(timeout)
         info = await self._info_by(deadline)
+        began, batches = time.monotonic(), asked()
         try:
             plan = plan_for(info)
-            replies = await self._send_all(method, plan, deadline)
+            replies = await self._send_all(method, plan, deadline, batches)
         except (InvalidInput, NotFound):
             self._info = None  # perhaps another version is served by now: look again next time
             raise
         if replies[-1].version != info.version:
             self._info = None
-        return plan.join(replies)
+        result = plan.join(replies)
+        return result if batches is None else with_latency(result, began, batches)
 
     async def _send_all(
         self,
         method: "aio.UnaryUnaryMultiCallable[RequestT, ReplyT]",
         plan: Plan[RequestT, ReplyT, ResultT],
         deadline: float,
+        batches: list[BatchTime] | None,
     ) -> Sequence[ReplyT]:
         """Send the parts; the first failure, or a cancel, ends those still under way."""
-        if (
-            len(plan.parts) == 1
-        ):  # as most calls are: a task and a gate would cost as much as the rest
-            return [await self._connection.call(method, plan.build(plan.parts[0]), deadline)]
-        gate = asyncio.Semaphore(_PARTS_IN_FLIGHT)
 
         async def send(part: range) -> ReplyT:
-            async with gate:
-                return await self._connection.call(method, plan.build(part), deadline)
+            return await self._connection.call(method, plan.build(part), deadline, batches)
 
-        tasks = [asyncio.ensure_future(send(part)) for part in plan.parts]
+        if len(plan.parts) == 1:  # as most calls are; a task would cost more than all else here
+            return [await send(plan.parts[0])]
+        async with aclosing(in_order_awaited(send, each(plan.parts))) as replies:
+            return [reply async for reply in replies]
+
+    async def _stream(
+        self,
+        method: "aio.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        timeout: float | None,
+        plans_for: Callable[[ModelInfo], AsyncIterable[Plan[RequestT, ReplyT, ResultT]]],
+    ) -> AsyncGenerator[ResultT, None]:
+        """As `Model._stream`."""
+        info = await self._info_by(self._connection.deadline(timeout))
+
+        async def send(request: RequestT) -> ReplyT:
+            deadline = self._connection.deadline(timeout)
+            return await self._connection.call(method, request, deadline)
+
         try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            async with aclosing(results_awaited(plans_for(info), send)) as found:
+                async for result in found:
+                    yield result
+        except (InvalidInput, NotFound, VersionChanged):
+            self._info = None
+            raise

@@ -1,7 +1,8 @@
 """The blocking client. Its twin is `_async_client`; what both share is pure."""
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Self
 
 import grpc
@@ -9,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vaeserve import _channel, _requests
-from vaeserve._connection import Connection, held
-from vaeserve._errors import InvalidInput, NotFound
+from vaeserve._connection import Connection, Pending, held
+from vaeserve._errors import InvalidInput, NotFound, VersionChanged
 from vaeserve._info import ModelInfo, ModelState
+from vaeserve._latency import BatchTime, asked, with_latency
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
 from vaeserve._results import Array, Generated, Posterior
 from vaeserve._security import Tls, Token, security
+from vaeserve._streams import encode_planner, in_order, results, sample_plans
 from vaeserve.v1 import model_service_pb2
 
 
@@ -86,8 +89,8 @@ class Model:
     Rows go in and come out as numpy arrays. A batch has the shape [rows, *info.input_shape] (or
     latent_shape); one row may be given without the batch axis, and comes back as a batch of one.
     Pictures are uint8 levels, sent as they are, or floats in model values. Calls of any size are
-    split to fit the server's limits, without changing a bit of the result; the parts are sent one
-    after the other.
+    split to fit the server's limits, without changing a bit of the result; the parts are sent a few
+    at a time.
 
     Every call raises InvalidInput for input that does not fit, and any other VaeserveError when it
     fails.
@@ -272,6 +275,109 @@ class Model:
             ),
         )
 
+    def encode_stream(
+        self,
+        batches: Iterable[npt.ArrayLike],
+        *,
+        draws: int = 0,
+        seed: int | None = None,
+        first_row: int = 0,
+        timeout: float | None = None,
+    ) -> Generator[Posterior, None, None]:
+        """Encode more rows than fit into memory, batch by batch.
+
+        Batches are taken from the iterable as there is room: a few are under way at a time, and
+        their results come in order. To end early, close the iterator or leave it behind.
+
+        Args:
+            batches: pictures, each as for `encode`; 256 rows or more travel best.
+            draws: as for `encode`.
+            seed: as for `encode`; one for all batches, whose rows are numbered through.
+            first_row: as for `encode`, of the first batch.
+            timeout: seconds for each batch.
+
+        Yields:
+            a posterior for each batch.
+
+        Raises:
+            VersionChanged: the served version changed meanwhile.
+        """
+        return self._stream(
+            self._connection.vae.Encode,
+            timeout,
+            lambda info: map(
+                encode_planner(
+                    info, self.version or 0, draws=draws, seed=seed, first_row=first_row
+                ),
+                batches,
+            ),
+        )
+
+    def decode_stream(
+        self,
+        batches: Iterable[npt.ArrayLike],
+        *,
+        dtype: npt.DTypeLike = np.float32,
+        timeout: float | None = None,
+    ) -> Generator[Array, None, None]:
+        """Decode more rows than fit into memory, as `encode_stream`.
+
+        Args:
+            batches: latents, each as for `decode`.
+            dtype: as for `decode`.
+            timeout: seconds for each batch.
+
+        Yields:
+            pictures of each batch.
+        """
+        return self._stream(
+            self._connection.vae.Decode,
+            timeout,
+            lambda info: (
+                _requests.decode(info, self.version or 0, z, dtype=dtype) for z in batches
+            ),
+        )
+
+    def sample_stream(
+        self,
+        n: int,
+        *,
+        seed: int | None = None,
+        temperature: float = 1.0,
+        first_row: int = 0,
+        latents: bool = False,
+        dtype: npt.DTypeLike = np.float32,
+        timeout: float | None = None,
+    ) -> Generator[Generated, None, None]:
+        """Draw more rows than fit into memory: the rows of `sample(n)`, some at a time.
+
+        Args:
+            n: number of rows in all.
+            seed: as for `sample`.
+            temperature: as for `sample`.
+            first_row: as for `sample`.
+            latents: as for `sample`.
+            dtype: as for `sample`.
+            timeout: seconds for each request.
+
+        Yields:
+            as many rows as the server gives at once, in order.
+        """
+        return self._stream(
+            self._connection.vae.Sample,
+            timeout,
+            lambda info: sample_plans(
+                info,
+                self.version or 0,
+                n,
+                seed=seed,
+                first_row=first_row,
+                temperature=temperature,
+                latents=latents,
+                dtype=dtype,
+            ),
+        )
+
     def __repr__(self) -> str:
         pinned = "" if self.version is None else f", version={self.version}"
         return f"<Model {self.name!r}{pinned} at {self._connection.target}>"
@@ -293,17 +399,51 @@ class Model:
         timeout: float | None,
         plan_for: Callable[[ModelInfo], Plan[RequestT, ReplyT, ResultT]],
     ) -> ResultT:
-        """Carry out a call, part after part."""
+        """Carry out a call, a few parts at a time."""
         deadline = self._connection.deadline(timeout)
         info = self._info_by(deadline)
+        began, batches = time.monotonic(), asked()
         try:
             plan = plan_for(info)
-            replies = [
-                self._connection.call(method, plan.build(part), deadline) for part in plan.parts
-            ]
+            replies = self._send_all(method, plan, deadline, batches)
         except (InvalidInput, NotFound):
             self._info = None  # perhaps another version is served by now: look again next time
             raise
         if replies[-1].version != info.version:
             self._info = None
-        return plan.join(replies)
+        result = plan.join(replies)
+        return result if batches is None else with_latency(result, began, batches)
+
+    def _send_all(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        plan: Plan[RequestT, ReplyT, ResultT],
+        deadline: float,
+        batches: list[BatchTime] | None,
+    ) -> Sequence[ReplyT]:
+        """Send the parts; the first failure ends those still under way."""
+        if len(plan.parts) == 1:
+            return [self._connection.call(method, plan.build(plan.parts[0]), deadline, batches)]
+
+        def begin(part: range) -> Pending[ReplyT]:
+            return self._connection.begin(method, plan.build(part), deadline, batches)
+
+        return list(in_order(begin, plan.parts))
+
+    def _stream(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        timeout: float | None,
+        plans_for: Callable[[ModelInfo], Iterable[Plan[RequestT, ReplyT, ResultT]]],
+    ) -> Generator[ResultT, None, None]:
+        """Results of plan after plan; each request has a deadline of its own."""
+        info = self._info_by(self._connection.deadline(timeout))
+
+        def begin(request: RequestT) -> Pending[ReplyT]:
+            return self._connection.begin(method, request, self._connection.deadline(timeout))
+
+        try:
+            yield from results(plans_for(info), begin)
+        except (InvalidInput, NotFound, VersionChanged):
+            self._info = None
+            raise
