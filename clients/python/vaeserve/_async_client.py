@@ -22,6 +22,7 @@ from grpc import aio
 from vaeserve import _channel, _requests
 from vaeserve._connection import AsyncConnection, held_by_task
 from vaeserve._errors import InvalidInput, NotFound, VersionChanged
+from vaeserve._foreign import PictureLike
 from vaeserve._info import ModelInfo, ModelState
 from vaeserve._latency import BatchTime, asked, with_latency
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
@@ -109,7 +110,7 @@ class AsyncModel:
 
     async def encode(
         self,
-        x: npt.ArrayLike,
+        x: PictureLike,
         *,
         draws: int = 0,
         seed: int | None = None,
@@ -168,7 +169,7 @@ class AsyncModel:
 
     async def reconstruct(
         self,
-        x: npt.ArrayLike,
+        x: PictureLike,
         *,
         draw: bool = False,
         seed: int | None = None,
@@ -187,8 +188,8 @@ class AsyncModel:
 
     async def interpolate(
         self,
-        start: npt.ArrayLike,
-        end: npt.ArrayLike,
+        start: PictureLike,
+        end: PictureLike,
         *,
         steps: int = 8,
         path: str = "lerp",
@@ -214,7 +215,7 @@ class AsyncModel:
 
     def encode_stream(
         self,
-        batches: Iterable[npt.ArrayLike] | AsyncIterable[npt.ArrayLike],
+        batches: Iterable[PictureLike] | AsyncIterable[PictureLike],
         *,
         draws: int = 0,
         seed: int | None = None,

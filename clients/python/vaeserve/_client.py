@@ -12,6 +12,7 @@ import numpy.typing as npt
 from vaeserve import _channel, _requests
 from vaeserve._connection import Connection, Pending, held
 from vaeserve._errors import InvalidInput, NotFound, VersionChanged
+from vaeserve._foreign import PictureLike
 from vaeserve._info import ModelInfo, ModelState
 from vaeserve._latency import BatchTime, asked, with_latency
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
@@ -88,7 +89,8 @@ class Model:
 
     Rows go in and come out as numpy arrays. A batch has the shape [rows, *info.input_shape] (or
     latent_shape); one row may be given without the batch axis, and comes back as a batch of one.
-    Pictures are uint8 levels, sent as they are, or floats in model values. Calls of any size are
+    Pictures are uint8 levels, sent as they are, or floats in model values; tensors of PyTorch and
+    pictures of Pillow, one or a list, are taken as they are. Calls of any size are
     split to fit the server's limits, without changing a bit of the result; the parts are sent a few
     at a time.
 
@@ -117,7 +119,7 @@ class Model:
 
     def encode(
         self,
-        x: npt.ArrayLike,
+        x: PictureLike,
         *,
         draws: int = 0,
         seed: int | None = None,
@@ -204,7 +206,7 @@ class Model:
 
     def reconstruct(
         self,
-        x: npt.ArrayLike,
+        x: PictureLike,
         *,
         draw: bool = False,
         seed: int | None = None,
@@ -235,8 +237,8 @@ class Model:
 
     def interpolate(
         self,
-        start: npt.ArrayLike,
-        end: npt.ArrayLike,
+        start: PictureLike,
+        end: PictureLike,
         *,
         steps: int = 8,
         path: str = "lerp",
@@ -277,7 +279,7 @@ class Model:
 
     def encode_stream(
         self,
-        batches: Iterable[npt.ArrayLike],
+        batches: Iterable[PictureLike],
         *,
         draws: int = 0,
         seed: int | None = None,

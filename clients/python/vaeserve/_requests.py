@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from vaeserve import _inputs
 from vaeserve._errors import InvalidInput, VersionChanged
+from vaeserve._foreign import PictureLike
 from vaeserve._info import ModelInfo
 from vaeserve._numbers import whole_number
 from vaeserve._plan import Plan, Reply, split
@@ -33,7 +34,7 @@ def get_model(name: str, version: int | None) -> model_service_pb2.GetModelReque
 def encode(
     info: ModelInfo,
     version: int,
-    x: npt.ArrayLike,
+    x: PictureLike,
     *,
     draws: int,
     seed: int | None,
@@ -149,7 +150,7 @@ def decode(
 def reconstruct(
     info: ModelInfo,
     version: int,
-    x: npt.ArrayLike,
+    x: PictureLike,
     *,
     draw: bool,
     seed: int | None,
@@ -185,8 +186,8 @@ def reconstruct(
 def interpolate(
     info: ModelInfo,
     version: int,
-    start: npt.ArrayLike,
-    end: npt.ArrayLike,
+    start: PictureLike,
+    end: PictureLike,
     *,
     steps: int,
     path: str,

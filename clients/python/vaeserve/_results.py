@@ -10,6 +10,7 @@ import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from vaeserve._errors import InvalidInput
+from vaeserve._foreign import of_torch
 from vaeserve._latency import Latency
 from vaeserve._numbers import whole_number
 from vaeserve._seed import seed_or_new
@@ -99,7 +100,7 @@ def as_plain(array: npt.ArrayLike) -> Array:
     """
     if isinstance(array, np.ma.MaskedArray):
         raise InvalidInput("masked arrays are not taken: fill what is masked first")
-    return np.asarray(array)
+    return np.asarray(of_torch(array))
 
 
 def _marked(cls: type[_LatentsT], array: Array, space: str) -> _LatentsT:

@@ -20,11 +20,10 @@ from collections.abc import (
 from contextlib import aclosing, closing
 from typing import Any, Generic, TypeVar
 
-import numpy.typing as npt
-
 from vaeserve import _requests
 from vaeserve._connection import Pending
 from vaeserve._errors import VersionChanged
+from vaeserve._foreign import PictureLike
 from vaeserve._info import ModelInfo
 from vaeserve._numbers import whole_number
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
@@ -162,12 +161,12 @@ SamplePlan = Plan[pb.SampleRequest, pb.SampleResponse, Generated]
 
 def encode_planner(
     info: ModelInfo, version: int, *, draws: int, seed: int | None, first_row: int
-) -> Callable[[npt.ArrayLike], EncodePlan]:
+) -> Callable[[PictureLike], EncodePlan]:
     """Plans batch after batch, as one call of all their rows would be; as `Model.encode`."""
     chosen = seed_or_new(seed) if draws else None
     row = first_row
 
-    def plan_for(x: npt.ArrayLike) -> EncodePlan:
+    def plan_for(x: PictureLike) -> EncodePlan:
         nonlocal row
         plan = _requests.encode(info, version, x, draws=draws, seed=chosen, first_row=row)
         row += sum(map(len, plan.parts))
