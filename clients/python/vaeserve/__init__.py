@@ -36,6 +36,7 @@ from vaeserve._errors import (
     VaeserveError,
     VersionChanged,
 )
+<<<<<<< HEAD
 from vaeserve._info import (
     Attribute,
     FittedPrior,
@@ -47,6 +48,11 @@ from vaeserve._info import (
 )
 from vaeserve._model import Model
 from vaeserve._results import Generated, Latents, Posterior, Score
+=======
+from vaeserve._info import Limits, ModelInfo, ModelState, Preprocessing
+from vaeserve._latency import BatchTime, Latency, timed
+from vaeserve._results import Generated, Latents, Posterior
+>>>>>>> sdk
 from vaeserve._security import Tls
 from vaeserve._version import __version__
 
@@ -54,7 +60,11 @@ __all__ = [
     "AccessDenied",
     "AsyncClient",
     "AsyncModel",
+<<<<<<< HEAD
     "Attribute",
+=======
+    "BatchTime",
+>>>>>>> sdk
     "Cancelled",
     "Client",
     "ClientClosed",
@@ -66,6 +76,7 @@ __all__ = [
     "Generated",
     "InternalError",
     "InvalidInput",
+    "Latency",
     "LatentSpaceMismatch",
     "LatentStatistics",
     "Latents",
@@ -88,4 +99,5 @@ __all__ = [
     "VaeserveError",
     "VersionChanged",
     "__version__",
+    "timed",
 ]

@@ -5,9 +5,10 @@ Blocking and asyncio twins side by side; they differ in how they wait and in not
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import grpc
 from grpc import aio
@@ -20,8 +21,11 @@ from vaeserve._errors import (
     from_rpc_error,
     retry_delay,
 )
-from vaeserve._security import Security
+from vaeserve._latency import ASK, BatchTime, batches_of
+from vaeserve._security import Metadata, Security
 from vaeserve.v1 import model_service_pb2_grpc, vae_service_pb2_grpc
+
+Batches = list[BatchTime] | None
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
@@ -58,6 +62,18 @@ async def held_by_task(lock: asyncio.Lock, deadline: float) -> AsyncIterator[Non
         lock.release()
 
 
+class Pending(NamedTuple, Generic[ReplyT]):
+    """A request under way.
+
+    Attributes:
+        answer: waits for its answer, and sends it again where `Connection.call` would.
+        cancel: gives it up, here and on the server.
+    """
+
+    answer: Callable[[], ReplyT]
+    cancel: Callable[[], object]
+
+
 class Connection:
     """What a `Client` and its models share; for any number of threads.
 
@@ -92,22 +108,75 @@ class Connection:
         method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
         request: RequestT,
         deadline: float,
+        batches: Batches = None,
     ) -> ReplyT:
         """Send one request, and again after a full queue, for as long as the deadline allows.
+
+        Args:
+            method: of one of the stubs.
+            request: what to send.
+            deadline: moment of `deadline`.
+            batches: gets what the server tells of its time, which it is then asked for.
 
         Raises:
             VaeserveError: the call failed, or this is closed.
         """
+        return self._until_answered(None, method, request, deadline, batches)
+
+    def begin(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        request: RequestT,
+        deadline: float,
+        batches: Batches = None,
+    ) -> "Pending[ReplyT]":
+        """As `call`, without waiting for the answer.
+
+        Raises:
+            VaeserveError: it cannot be sent.
+        """
+        if self._closed.is_set():
+            raise self._closed_error()
+        asked = self._metadata(batches)
+        try:
+            sent = method.future(request, timeout=_time_left(deadline), metadata=asked)
+        except ValueError:
+            if self._closed.is_set():
+                raise self._closed_error() from None
+            raise
+        answer = partial(self._until_answered, sent, method, request, deadline, batches)
+        return Pending(answer, sent.cancel)
+
+    def _until_answered(
+        self,
+        sent: Any,  # a future of grpcio, whose type is private; None to send it here
+        method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        request: RequestT,
+        deadline: float,
+        batches: Batches,
+    ) -> ReplyT:
         while not self._closed.is_set():
-            timeout = _time_left(deadline)
+            reply: ReplyT
             try:
-                return method(request, timeout=timeout, metadata=self._security.metadata())
+                if sent is not None:
+                    reply = sent.result()
+                elif batches is None:
+                    asked = self._security.metadata()
+                    return method(request, timeout=_time_left(deadline), metadata=asked)
+                else:
+                    asked = self._metadata(batches)
+                    reply, sent = method.with_call(
+                        request, timeout=_time_left(deadline), metadata=asked
+                    )
+                if batches is not None:
+                    batches += batches_of(sent.trailing_metadata())
             except ValueError:
                 # What gRPC raises for a channel that was closed since the check above.
                 if self._closed.is_set():
                     break
                 raise
             except grpc.RpcError as exc:
+                sent = None
                 if self._closed.is_set():
                     break
                 error = from_rpc_error(exc, self.target)
@@ -117,8 +186,17 @@ class Connection:
                 delay = retry_delay(error, _channel.remaining(deadline))
                 if delay is None or not self._retries:
                     raise error from exc
+            else:
+                return reply
             self._closed.wait(delay)
-        raise ClientClosed(f"the client for {self.target} is closed")
+        raise self._closed_error()
+
+    def _metadata(self, batches: Batches) -> Metadata:
+        own = self._security.metadata()
+        return own if batches is None else own + ASK
+
+    def _closed_error(self) -> ClientClosed:
+        return ClientClosed(f"the client for {self.target} is closed")
 
     def close(self) -> None:
         """Cancel what is under way and disconnect; may be repeated."""
@@ -161,12 +239,19 @@ class AsyncConnection:
         method: "aio.UnaryUnaryMultiCallable[RequestT, ReplyT]",
         request: RequestT,
         deadline: float,
+        batches: Batches = None,
     ) -> ReplyT:
         """As `Connection.call`."""
         while not self._closed.is_set():
             timeout = _time_left(deadline)
+            asked = self._security.metadata()
+            if batches is not None:
+                asked += ASK
             try:
-                return await method(request, timeout=timeout, metadata=self._security.metadata())
+                sent = method(request, timeout=timeout, metadata=asked)
+                reply = await sent
+                if batches is not None:
+                    batches += batches_of(await sent.trailing_metadata())
             except (asyncio.CancelledError, aio.UsageError):
                 # A channel that is closed cancels its calls, though nobody cancelled their tasks.
                 if self._closed.is_set() and not _being_cancelled():
@@ -182,6 +267,8 @@ class AsyncConnection:
                 delay = retry_delay(error, _channel.remaining(deadline))
                 if delay is None or not self._retries:
                     raise error from exc
+            else:
+                return reply
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), delay)
         raise ClientClosed(f"the client for {self.target} is closed")

@@ -9,8 +9,14 @@ from collections.abc import Sequence
 
 import numpy.typing as npt
 
+<<<<<<< HEAD
 from vaeserve import _inputs, _parts
 from vaeserve._errors import InvalidInput
+=======
+from vaeserve import _inputs
+from vaeserve._errors import InvalidInput, VersionChanged
+from vaeserve._foreign import PictureLike
+>>>>>>> sdk
 from vaeserve._info import ModelInfo
 from vaeserve._numbers import whole_number
 from vaeserve._plan import Plan, split
@@ -31,7 +37,7 @@ def get_model(name: str, version: int | None) -> model_service_pb2.GetModelReque
 def encode(
     info: ModelInfo,
     version: int,
-    x: npt.ArrayLike,
+    x: PictureLike,
     *,
     draws: int,
     seed: int | None,
@@ -153,7 +159,7 @@ def decode(
 def reconstruct(
     info: ModelInfo,
     version: int,
-    x: npt.ArrayLike,
+    x: PictureLike,
     *,
     draw: bool,
     seed: int | None,
@@ -189,8 +195,8 @@ def reconstruct(
 def interpolate(
     info: ModelInfo,
     version: int,
-    start: npt.ArrayLike,
-    end: npt.ArrayLike,
+    start: PictureLike,
+    end: PictureLike,
     *,
     steps: int,
     path: str,

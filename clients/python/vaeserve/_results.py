@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from vaeserve._errors import InvalidInput
+from vaeserve._foreign import of_torch
+from vaeserve._latency import Latency
 from vaeserve._numbers import whole_number
 from vaeserve._seed import seed_or_new
 from vaeserve.v1 import noise
@@ -98,7 +100,7 @@ def as_plain(array: npt.ArrayLike) -> Array:
     """
     if isinstance(array, np.ma.MaskedArray):
         raise InvalidInput("masked arrays are not taken: fill what is masked first")
-    return np.asarray(array)
+    return np.asarray(of_torch(array))
 
 
 def _marked(cls: type[_LatentsT], array: Array, space: str) -> _LatentsT:
@@ -128,6 +130,7 @@ class Posterior:
         seed: seed of those draws; None without them.
         first_row: absolute number of the first row, which the noise depends on.
         version: model version that answered.
+        latency: where the call's time went; None unless made within `timed`.
     """
 
     mu: Latents
@@ -136,6 +139,7 @@ class Posterior:
     seed: int | None
     first_row: int
     version: int
+    latency: Latency | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -227,6 +231,7 @@ class Generated(NDArrayOperatorsMixin):
         seed: seed of the draws; None for a path or an edit, which have none.
         latent_space_id: identity of the latent space.
         version: model version that answered.
+        latency: where the call's time went; None unless made within `timed`.
     """
 
     pictures: Array
@@ -234,6 +239,7 @@ class Generated(NDArrayOperatorsMixin):
     seed: int | None
     latent_space_id: str
     version: int
+    latency: Latency | None = None
 
     def __post_init__(self) -> None:
         self.pictures.flags.writeable = False
@@ -253,8 +259,7 @@ class Generated(NDArrayOperatorsMixin):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle through the constructor, which makes the copied arrays read-only."""
-        fields = (self.pictures, self.latents, self.seed, self.latent_space_id, self.version)
-        return type(self), fields
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
     def __getitem__(self, index: Any) -> Any:
         """The same part of the pictures."""
