@@ -36,7 +36,6 @@ from vaeserve._errors import (
     VaeserveError,
     VersionChanged,
 )
-<<<<<<< HEAD
 from vaeserve._info import (
     Attribute,
     FittedPrior,
@@ -46,13 +45,9 @@ from vaeserve._info import (
     ModelState,
     Preprocessing,
 )
+from vaeserve._latency import BatchTime, Latency, timed
 from vaeserve._model import Model
 from vaeserve._results import Generated, Latents, Posterior, Score
-=======
-from vaeserve._info import Limits, ModelInfo, ModelState, Preprocessing
-from vaeserve._latency import BatchTime, Latency, timed
-from vaeserve._results import Generated, Latents, Posterior
->>>>>>> sdk
 from vaeserve._security import Tls
 from vaeserve._version import __version__
 
@@ -60,11 +55,8 @@ __all__ = [
     "AccessDenied",
     "AsyncClient",
     "AsyncModel",
-<<<<<<< HEAD
     "Attribute",
-=======
     "BatchTime",
->>>>>>> sdk
     "Cancelled",
     "Client",
     "ClientClosed",

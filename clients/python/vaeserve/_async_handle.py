@@ -3,17 +3,19 @@
 # ruff: noqa: ASYNC109  a timeout is the call's deadline, which is sent to the server
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
+from contextlib import aclosing
 
 from grpc import aio
 
 from vaeserve import _requests
 from vaeserve._connection import AsyncConnection, held_by_task
-from vaeserve._errors import InvalidInput, NotFound
+from vaeserve._errors import InvalidInput, NotFound, VersionChanged
 from vaeserve._info import ModelInfo
+from vaeserve._latency import BatchTime, asked, with_latency
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
-
-_PARTS_IN_FLIGHT = 4  # requests of one split call that are under way at the same time
+from vaeserve._streams import each, in_order_awaited, results_awaited
 
 
 class AsyncHandle:
@@ -60,36 +62,52 @@ class AsyncHandle:
         """Carry out a call, a few parts at a time."""
         deadline = self._connection.deadline(timeout)
         info = await self._info_by(deadline)
+        began, batches = time.monotonic(), asked()
         try:
             plan = plan_for(info)
-            replies = await self._send_all(method, plan, deadline)
+            replies = await self._send_all(method, plan, deadline, batches)
         except (InvalidInput, NotFound):
             self._info = None  # perhaps another version is served by now: look again next time
             raise
         if replies[-1].version != info.version:
             self._info = None
-        return plan.join(replies)
+        result = plan.join(replies)
+        return result if batches is None else with_latency(result, began, batches)
 
     async def _send_all(
         self,
         method: "aio.UnaryUnaryMultiCallable[RequestT, ReplyT]",
         plan: Plan[RequestT, ReplyT, ResultT],
         deadline: float,
+        batches: list[BatchTime] | None,
     ) -> Sequence[ReplyT]:
         """Send the parts; the first failure, or a cancel, ends those still under way."""
-        if len(plan.parts) == 1:
-            # As most calls are: a task and a gate would cost as much as the rest.
-            return [await self._connection.call(method, plan.build(plan.parts[0]), deadline)]
-        gate = asyncio.Semaphore(_PARTS_IN_FLIGHT)
 
         async def send(part: range) -> ReplyT:
-            async with gate:
-                return await self._connection.call(method, plan.build(part), deadline)
+            return await self._connection.call(method, plan.build(part), deadline, batches)
 
-        tasks = [asyncio.ensure_future(send(part)) for part in plan.parts]
+        if len(plan.parts) == 1:  # as most calls are; a task would cost more than all else here
+            return [await send(plan.parts[0])]
+        async with aclosing(in_order_awaited(send, each(plan.parts))) as replies:
+            return [reply async for reply in replies]
+
+    async def _stream(
+        self,
+        method: "aio.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        timeout: float | None,
+        plans_for: Callable[[ModelInfo], AsyncIterable[Plan[RequestT, ReplyT, ResultT]]],
+    ) -> AsyncGenerator[ResultT, None]:
+        """As `Model._stream`."""
+        info = await self._info_by(self._connection.deadline(timeout))
+
+        async def send(request: RequestT) -> ReplyT:
+            deadline = self._connection.deadline(timeout)
+            return await self._connection.call(method, request, deadline)
+
         try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            async with aclosing(results_awaited(plans_for(info), send)) as found:
+                async for result in found:
+                    yield result
+        except (InvalidInput, NotFound, VersionChanged):
+            self._info = None
+            raise

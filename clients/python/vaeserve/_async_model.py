@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from vaeserve import _latent_requests, _requests
-from vaeserve._async_handle import AsyncHandle
+from vaeserve._async_model_streams import AsyncModelStreams
+from vaeserve._foreign import PictureLike
 from vaeserve._results import Array, Generated, Posterior, Score
 
 
-class AsyncModel(AsyncHandle):
+class AsyncModel(AsyncModelStreams):
     """A model of the server, by name. Made by `AsyncClient.model`.
 
-    As `Model`, with `await`; `info` is a method here. The parts of a split call are sent a few at a
-    time.
+    As `Model`, with `await`; `info` is a method here, and streams are asynchronous iterators.
 
     Attributes:
         name: name of the model.
@@ -25,7 +25,7 @@ class AsyncModel(AsyncHandle):
 
     async def encode(
         self,
-        x: npt.ArrayLike,
+        x: PictureLike,
         *,
         draws: int = 0,
         seed: int | None = None,
@@ -86,7 +86,7 @@ class AsyncModel(AsyncHandle):
 
     async def reconstruct(
         self,
-        x: npt.ArrayLike,
+        x: PictureLike,
         *,
         draw: bool = False,
         seed: int | None = None,
@@ -105,8 +105,8 @@ class AsyncModel(AsyncHandle):
 
     async def interpolate(
         self,
-        start: npt.ArrayLike,
-        end: npt.ArrayLike,
+        start: PictureLike,
+        end: PictureLike,
         *,
         steps: int = 8,
         path: str = "lerp",

@@ -1,15 +1,18 @@
 """What every call of a model's blocking handle goes through; its calls are in `_model`."""
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
 
 import grpc
 
 from vaeserve import _requests
-from vaeserve._connection import Connection, held
-from vaeserve._errors import InvalidInput, NotFound
+from vaeserve._connection import Connection, Pending, held
+from vaeserve._errors import InvalidInput, NotFound, VersionChanged
 from vaeserve._info import ModelInfo
+from vaeserve._latency import BatchTime, asked, with_latency
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
+from vaeserve._streams import in_order, results
 
 
 class Handle:
@@ -56,17 +59,51 @@ class Handle:
         timeout: float | None,
         plan_for: Callable[[ModelInfo], Plan[RequestT, ReplyT, ResultT]],
     ) -> ResultT:
-        """Carry out a call, part after part."""
+        """Carry out a call, a few parts at a time."""
         deadline = self._connection.deadline(timeout)
         info = self._info_by(deadline)
+        began, batches = time.monotonic(), asked()
         try:
             plan = plan_for(info)
-            replies = [
-                self._connection.call(method, plan.build(part), deadline) for part in plan.parts
-            ]
+            replies = self._send_all(method, plan, deadline, batches)
         except (InvalidInput, NotFound):
             self._info = None  # perhaps another version is served by now: look again next time
             raise
         if replies[-1].version != info.version:
             self._info = None
-        return plan.join(replies)
+        result = plan.join(replies)
+        return result if batches is None else with_latency(result, began, batches)
+
+    def _send_all(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        plan: Plan[RequestT, ReplyT, ResultT],
+        deadline: float,
+        batches: list[BatchTime] | None,
+    ) -> Sequence[ReplyT]:
+        """Send the parts; the first failure ends those still under way."""
+        if len(plan.parts) == 1:
+            return [self._connection.call(method, plan.build(plan.parts[0]), deadline, batches)]
+
+        def begin(part: range) -> Pending[ReplyT]:
+            return self._connection.begin(method, plan.build(part), deadline, batches)
+
+        return list(in_order(begin, plan.parts))
+
+    def _stream(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        timeout: float | None,
+        plans_for: Callable[[ModelInfo], Iterable[Plan[RequestT, ReplyT, ResultT]]],
+    ) -> Generator[ResultT, None, None]:
+        """Results of plan after plan; each request has a deadline of its own."""
+        info = self._info_by(self._connection.deadline(timeout))
+
+        def begin(request: RequestT) -> Pending[ReplyT]:
+            return self._connection.begin(method, request, self._connection.deadline(timeout))
+
+        try:
+            yield from results(plans_for(info), begin)
+        except (InvalidInput, NotFound, VersionChanged):
+            self._info = None
+            raise

@@ -6,18 +6,20 @@ import numpy as np
 import numpy.typing as npt
 
 from vaeserve import _latent_requests, _requests
-from vaeserve._handle import Handle
+from vaeserve._foreign import PictureLike
+from vaeserve._model_streams import ModelStreams
 from vaeserve._results import Array, Generated, Posterior, Score
 
 
-class Model(Handle):
+class Model(ModelStreams):
     """A model of the server, by name. Made by `Client.model`; any number of threads may use it.
 
     Rows go in and come out as numpy arrays. A batch has the shape [rows, *info.input_shape] (or
     latent_shape); one row may be given without the batch axis, and comes back as a batch of one.
-    Pictures are uint8 levels, sent as they are, or floats in model values. Calls of any size are
-    split to fit the server's limits, without changing a bit of the result; the parts are sent one
-    after the other.
+    Pictures are uint8 levels, sent as they are, or floats in model values; tensors of PyTorch and
+    pictures of Pillow, one or a list, are taken as they are. Calls of any size are
+    split to fit the server's limits, without changing a bit of the result; the parts are sent a few
+    at a time.
 
     Every call raises InvalidInput for input that does not fit, and any other VaeserveError when it
     fails.
@@ -29,7 +31,7 @@ class Model(Handle):
 
     def encode(
         self,
-        x: npt.ArrayLike,
+        x: PictureLike,
         *,
         draws: int = 0,
         seed: int | None = None,
@@ -121,7 +123,7 @@ class Model(Handle):
 
     def reconstruct(
         self,
-        x: npt.ArrayLike,
+        x: PictureLike,
         *,
         draw: bool = False,
         seed: int | None = None,
@@ -152,8 +154,8 @@ class Model(Handle):
 
     def interpolate(
         self,
-        start: npt.ArrayLike,
-        end: npt.ArrayLike,
+        start: PictureLike,
+        end: PictureLike,
         *,
         steps: int = 8,
         path: str = "lerp",

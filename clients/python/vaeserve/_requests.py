@@ -9,14 +9,9 @@ from collections.abc import Sequence
 
 import numpy.typing as npt
 
-<<<<<<< HEAD
 from vaeserve import _inputs, _parts
 from vaeserve._errors import InvalidInput
-=======
-from vaeserve import _inputs
-from vaeserve._errors import InvalidInput, VersionChanged
 from vaeserve._foreign import PictureLike
->>>>>>> sdk
 from vaeserve._info import ModelInfo
 from vaeserve._numbers import whole_number
 from vaeserve._plan import Plan, split
