@@ -59,6 +59,8 @@ def fit_attribute(
     MODEL is a run, which keeps it for `export`, or a bundle's version folder, of which the next
     version is written. An attribute of that name is replaced.
     """
+    import torch
+
     from vaeserve_export.bundling.keep import keep
     from vaeserve_export.data.dataset import load
     from vaeserve_export.latent.attribute import Other, fit_attribute as fit
@@ -70,9 +72,10 @@ def fit_attribute(
         raise LatentError(f"attribute name {name!r}: use letters, digits, dot, dash, underscore")
     if (labels is None) == (positive is None):
         raise click.UsageError("give --labels or --positive")
+    torch.set_num_threads(1)  # the last bits depend on their number
     subject = open_subject(model)
     before = read_fitted(model)
-    data = load(spec, data_dir=data_dir)
+    data = load(spec, data_dir=data_dir, columns=subject.origin.columns)
     wanted = read_labels(labels, len(data.x)) if labels else _of_class(data, positive)
     other = Other(balance.stem, read_labels(balance, len(data.x))) if balance else None
     result = fit(

@@ -50,17 +50,19 @@ def fit_prior(
     MODEL is a run, which keeps it for `export`, or a bundle's version folder, of which the next
     version is written.
     """
+    import torch
+
     from vaeserve_export.bundling.keep import keep
     from vaeserve_export.data.dataset import load
     from vaeserve_export.latent.fitted import read_fitted
     from vaeserve_export.latent.prior import fit_prior as fit
     from vaeserve_export.trained.open import open_subject
 
+    torch.set_num_threads(1)  # the last bits depend on their number
     subject = open_subject(model)
     before = read_fitted(model)
-    result = fit(
-        subject, load(spec, data_dir=data_dir), components=components, seed=seed_of(model, seed)
-    )
+    data = load(spec, data_dir=data_dir, columns=subject.origin.columns)
+    result = fit(subject, data, components=components, seed=seed_of(model, seed))
     tell(keep(model, before.with_prior(result)), result.entry, _table(result), as_json=as_json)
 
 
