@@ -4,6 +4,7 @@
 # ruff: noqa: PLC0415
 
 import json
+import math
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -92,7 +93,7 @@ def _table(result: "Evaluation") -> str:
         ("  KL", f"{found.kl_nats:.2f}"),
     ]
     for bound in result.bounds:
-        error = "" if bound.standard_error is None else f" +- {bound.standard_error:.2f}"
+        error = "" if math.isnan(bound.standard_error) else f" +- {bound.standard_error:.2f}"
         rows.append((f"-log p(x), K={bound.samples}", f"{bound.nats:.2f}{error}"))
     largest = sorted(found.kl_per_dimension, reverse=True)[:_LINES]
     spread = sorted(found.aggregated_variance)
@@ -118,5 +119,6 @@ def _table(result: "Evaluation") -> str:
 
 
 def _active_sigma(found: "PosteriorStatistics") -> str:
-    mean, median = found.mean_sigma_active, found.median_sigma_active
-    return "none" if mean is None else f"mean {mean:.3f}, median {median:.3f}"
+    if not found.active_units:
+        return "none"
+    return f"mean {found.mean_sigma_active:.3f}, median {found.median_sigma_active:.3f}"

@@ -1,6 +1,7 @@
 """`vaeserve evaluate`: every figure of a model on rows that it was not trained on."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,8 +60,16 @@ class Evaluation:
     versions: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return dataclasses.asdict(self)
+        """Plain values; what is not defined is None, since JSON knows no NaN."""
+        values = dataclasses.asdict(self)
+        for record in (values["statistics"], *values["bounds"]):
+            undefined = [
+                name
+                for name, value in record.items()
+                if isinstance(value, float) and math.isnan(value)
+            ]
+            record.update(dict.fromkeys(undefined))
+        return values
 
 
 class Part(NamedTuple):

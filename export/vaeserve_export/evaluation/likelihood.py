@@ -31,12 +31,12 @@ class Bound:
     Attributes:
         samples: K.
         nats: the bound, nats a row; an upper bound of -log p(x).
-        standard_error: of that mean, from the rows' spread; None of a single row.
+        standard_error: of that mean, from the rows' spread; NaN of a single row.
     """
 
     samples: int
     nats: float
-    standard_error: float | None
+    standard_error: float
 
 
 def importance_bounds(
@@ -69,7 +69,8 @@ def importance_bounds(
             found[row] = torch.stack([_bound(weights, size) for size in sizes])
             row += 1
             progress(row)
-    errors = (found.std(0) / math.sqrt(len(x))).tolist() if len(x) > 1 else [None] * len(sizes)
+    spread = found.std(0) if len(x) > 1 else torch.full((len(sizes),), math.nan)
+    errors = (spread / math.sqrt(len(x))).tolist()
     means = found.mean(0).tolist()
     return [Bound(*figures) for figures in zip(sizes, means, errors, strict=True)]
 

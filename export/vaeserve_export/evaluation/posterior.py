@@ -41,8 +41,8 @@ class PosteriorStatistics:
         active_units: latent dimensions with Var_x(mu) > 0.01 (Burda et al. 2016, section 5.2).
         mean_sigma: mean of sigma over rows and dimensions.
         median_sigma: the median.
-        mean_sigma_active: the mean over active dimensions; None if there are none.
-        median_sigma_active: the median over active dimensions; None if there are none.
+        mean_sigma_active: the mean over active dimensions; NaN if there are none.
+        median_sigma_active: the median over active dimensions; NaN if there are none.
         mu_variance: Var_x(mu), [latent_dim].
         aggregated_mean: mean of the aggregated posterior, [latent_dim]; 0 under the prior.
         aggregated_variance: Var_x(mu) + E_x[sigma^2], [latent_dim]; 1 under the prior.
@@ -63,8 +63,8 @@ class PosteriorStatistics:
     active_units: int
     mean_sigma: float
     median_sigma: float
-    mean_sigma_active: float | None
-    median_sigma_active: float | None
+    mean_sigma_active: float
+    median_sigma_active: float
     mu_variance: tuple[float, ...]
     aggregated_mean: tuple[float, ...]
     aggregated_variance: tuple[float, ...]
@@ -73,6 +73,11 @@ class PosteriorStatistics:
     mutual_information_nats: float
     marginal_kl_nats: float
     pair_rows: int
+
+    @property
+    def clamped_share(self) -> float:
+        """Share of log_var elements at either end."""
+        return self.clamped_low_share + self.clamped_high_share
 
 
 def posterior_terms(subject: Subject, x: Tensor, seed: int | None) -> Terms:
@@ -117,8 +122,8 @@ def posterior_statistics(subject: Subject, x: Tensor, *, seed: int = 0) -> Poste
         active_units=int(active.sum()),
         mean_sigma=float(sigma.mean()),
         median_sigma=float(sigma.median()),
-        mean_sigma_active=float(sigma[:, active].mean()) if active.any() else None,
-        median_sigma_active=float(sigma[:, active].median()) if active.any() else None,
+        mean_sigma_active=float(sigma[:, active].mean()) if active.any() else math.nan,
+        median_sigma_active=float(sigma[:, active].median()) if active.any() else math.nan,
         mu_variance=tuple(mu_variance.tolist()),
         aggregated_mean=tuple(mu.mean(0).tolist()),
         aggregated_variance=tuple((mu_variance + log_var.exp().mean(0)).tolist()),
