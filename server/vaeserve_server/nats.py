@@ -83,7 +83,7 @@ def log_normaliser(parameter: Floats) -> Doubles:
 def row_sums(terms: npt.NDArray[np.floating[Any]]) -> Doubles:
     """The sum of each row's elements, [rows].
 
-    Doubles are made first: a sum that converts as it goes is cut into pieces that depend on the
-    rows beside it, and so would its last bits.
+    Doubles are made first: a sum that converts as it goes passes through a buffer, and numpy does
+    not promise to cut every row alike there; a row's bits must not depend on the rows beside it.
     """
     return np.asarray(terms.reshape(len(terms), -1).astype(np.float64).sum(axis=1), np.float64)
