@@ -1,5 +1,6 @@
 """What a bundle knows of its latent space is served as it was measured, and drawn from."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,3 +118,13 @@ def test_pictures_alone_are_the_same(channel: grpc.Channel) -> None:
     )
     assert standard == unspecified
     assert standard.x_hat != reply.x_hat
+
+
+def test_what_the_page_shows(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "latent-toolkit.md"
+    (program,) = re.findall(r"## In the service.*?```python\n(.*?)```", page.read_text(), re.DOTALL)
+    program = program.replace("localhost:50051", address).replace('"faces"', '"digits"')
+    exec(program, {})  # noqa: S102
+    attributes, shapes = capsys.readouterr().out.splitlines()
+    assert attributes == "[('glasses', 0.9), ('hat', 0.9), ('smile', 0.9)]"
+    assert shapes == "(16,) (16,)"
