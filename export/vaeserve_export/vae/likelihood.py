@@ -10,8 +10,9 @@ from torch import Tensor
 L2_VARIANCE = 0.5
 """With this variance the Gaussian's -log p(x|z) is the squared error plus a constant."""
 
-_BELOW_ONE = 1 - 2**-24  # the float32 next to 1: a saturated sigmoid has forgotten its logit
-_ABOVE_ZERO = torch.finfo(torch.float32).tiny
+# A probability nearer to 0 or 1 counts as this one, as in torch.distributions: what sigmoids make
+# of a logit out there differs from engine to engine (ONNX Runtime's end at 18); scores must not.
+_MARGIN = 2**-23
 _HALVINGS = 4  # of the elements whose factors are multiplied
 _SERIES_BELOW = 0.5  # logits whose normalising constant is better summed than divided
 
@@ -89,8 +90,9 @@ class Likelihood:
         """
         if self.name != "bernoulli":
             return self.draw_nats(self.raw(mean), x)
-        log_zero = (1 - mean).clamp_(min=1 - _BELOW_ONE).log_()
-        logits = mean.clamp_(min=_ABOVE_ZERO).log_().sub_(log_zero)
+        mean = mean.clamp_(_MARGIN, 1 - _MARGIN)
+        log_zero = (1 - mean).log_()
+        logits = mean.log_().sub_(log_zero)
         return -_dot(logits, x) - log_zero.sum(2)
 
     def mean(self, raw: Tensor) -> Tensor:
@@ -101,10 +103,13 @@ class Likelihood:
         return raw if self.name == "gaussian" else raw.sigmoid()
 
     def raw(self, mean: Tensor) -> Tensor:
-        """The raw output of the mean: the inverse of `mean`, as far as float32 remembers it."""
+        """The raw output of the mean: the inverse of `mean`, as far as every engine knows it.
+
+        Logits end at log(2^23 - 1), 15.9.
+        """
         if self.name == "gaussian":
             return mean
-        return mean.clamp(min=_ABOVE_ZERO).log() - (-mean.clamp(max=_BELOW_ONE)).log1p()
+        return mean.clamp(_MARGIN, 1 - _MARGIN).logit()
 
 
 def gaussian_nats(mean: Tensor, x: Tensor, log_variance: Tensor | float) -> Tensor:
