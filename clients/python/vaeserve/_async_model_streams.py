@@ -57,6 +57,7 @@ class AsyncModelStreams(AsyncHandle):
         *,
         seed: int | None = None,
         temperature: float = 1.0,
+        prior: str = "standard",
         first_row: int = 0,
         latents: bool = False,
         dtype: npt.DTypeLike = np.float32,
@@ -74,6 +75,7 @@ class AsyncModelStreams(AsyncHandle):
                     seed=seed,
                     first_row=first_row,
                     temperature=temperature,
+                    prior=prior,
                     latents=latents,
                     dtype=dtype,
                 )

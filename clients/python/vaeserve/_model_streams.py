@@ -84,6 +84,7 @@ class ModelStreams(Handle):
         *,
         seed: int | None = None,
         temperature: float = 1.0,
+        prior: str = "standard",
         first_row: int = 0,
         latents: bool = False,
         dtype: npt.DTypeLike = np.float32,
@@ -95,6 +96,7 @@ class ModelStreams(Handle):
             n: number of rows in all.
             seed: as for `sample`.
             temperature: as for `sample`.
+            prior: as for `sample`.
             first_row: as for `sample`.
             latents: as for `sample`.
             dtype: as for `sample`.
@@ -113,6 +115,7 @@ class ModelStreams(Handle):
                 seed=seed,
                 first_row=first_row,
                 temperature=temperature,
+                prior=prior,
                 latents=latents,
                 dtype=dtype,
             ),

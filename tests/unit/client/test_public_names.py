@@ -38,3 +38,10 @@ def test_import_is_cheap() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_stream_takes_what_its_call_takes() -> None:
+    for name in ("encode", "decode", "sample"):
+        call = inspect.signature(getattr(Model, name)).parameters
+        stream = inspect.signature(getattr(Model, f"{name}_stream")).parameters
+        assert list(call)[2:] == list(stream)[2:]
