@@ -9,7 +9,8 @@ from vaeserve import _requests
 from vaeserve._async_handle import AsyncHandle
 from vaeserve._foreign import PictureLike
 from vaeserve._info import ModelInfo
-from vaeserve._results import Array, Generated, Posterior
+from vaeserve._latents import Array
+from vaeserve._results import Generated, Posterior
 from vaeserve._streams import DecodePlan, EncodePlan, each, encode_planner, sample_plans
 
 

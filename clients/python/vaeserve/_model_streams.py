@@ -8,7 +8,8 @@ import numpy.typing as npt
 from vaeserve import _requests
 from vaeserve._foreign import PictureLike
 from vaeserve._handle import Handle
-from vaeserve._results import Array, Generated, Posterior
+from vaeserve._latents import Array
+from vaeserve._results import Generated, Posterior
 from vaeserve._streams import encode_planner, sample_plans
 
 

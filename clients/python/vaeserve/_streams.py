@@ -27,9 +27,10 @@ from vaeserve._connection import Pending
 from vaeserve._errors import VersionChanged
 from vaeserve._foreign import PictureLike
 from vaeserve._info import ModelInfo
+from vaeserve._latents import Array
 from vaeserve._numbers import whole_number
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
-from vaeserve._results import Array, Generated, Posterior
+from vaeserve._results import Generated, Posterior
 from vaeserve._seed import seed_or_new
 from vaeserve.v1 import noise, vae_service_pb2 as pb
 
