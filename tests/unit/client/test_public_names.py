@@ -40,6 +40,13 @@ def test_import_is_cheap() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_import_takes_under_four_tenths_of_a_second() -> None:
+    code = "import time, vaeserve; print(time.process_time())"  # CPU time, the start included
+    command = [sys.executable, "-c", code]
+    runs = (subprocess.run(command, capture_output=True, check=True).stdout for _ in range(5))
+    assert any(float(run) < 0.4 for run in runs)  # one that the machine left in peace
+
+
 def test_a_stream_takes_what_its_call_takes() -> None:
     for name in ("encode", "decode", "sample"):
         call = inspect.signature(getattr(Model, name)).parameters
