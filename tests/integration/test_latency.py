@@ -21,6 +21,8 @@ async def test_every_call_within_is_noted_and_others_are_not(client: Client, add
         posterior = digits.encode(X)
         digits.decode(posterior.mu)
         drawn = digits.sample(2, seed=1)
+        score = digits.score(X)
+    assert score.latency is calls.pop()
     assert [[batch.graph for batch in call.batches] for call in calls] == [
         ["digits-encoder"],
         ["digits-decoder"],

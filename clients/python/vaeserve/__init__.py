@@ -46,8 +46,9 @@ from vaeserve._info import (
     Preprocessing,
 )
 from vaeserve._latency import BatchTime, Latency, timed
+from vaeserve._latents import Latents
 from vaeserve._model import Model
-from vaeserve._results import Generated, Latents, Posterior, Score
+from vaeserve._results import Generated, Posterior, Score
 from vaeserve._security import Tls
 from vaeserve._version import __version__
 

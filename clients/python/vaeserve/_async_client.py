@@ -5,8 +5,8 @@
 from typing import Self
 
 from vaeserve import _channel
+from vaeserve._async_connection import AsyncConnection
 from vaeserve._async_model import AsyncModel
-from vaeserve._connection import AsyncConnection
 from vaeserve._info import ModelState
 from vaeserve._security import Tls, Token, security
 from vaeserve.v1 import model_service_pb2

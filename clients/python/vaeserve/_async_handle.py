@@ -10,7 +10,7 @@ from contextlib import aclosing
 from grpc import aio
 
 from vaeserve import _requests
-from vaeserve._connection import AsyncConnection, held_by_task
+from vaeserve._async_connection import AsyncConnection, held_by_task
 from vaeserve._errors import InvalidInput, NotFound, VersionChanged
 from vaeserve._info import ModelInfo
 from vaeserve._latency import BatchTime, asked, with_latency

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from vaeserve import _latent_requests, _requests
 from vaeserve._async_model_streams import AsyncModelStreams
 from vaeserve._foreign import PictureLike
-from vaeserve._results import Array, Generated, Posterior, Score
+from vaeserve._latents import Array
+from vaeserve._results import Generated, Posterior, Score
 
 
 class AsyncModel(AsyncModelStreams):
@@ -132,7 +133,7 @@ class AsyncModel(AsyncModelStreams):
 
     async def edit(
         self,
-        rows: npt.ArrayLike,
+        rows: PictureLike,
         amounts: Mapping[str, float],
         *,
         preserve: Sequence[str] = (),
@@ -157,7 +158,7 @@ class AsyncModel(AsyncModelStreams):
 
     async def score(
         self,
-        x: npt.ArrayLike,
+        x: PictureLike,
         *,
         draws: int = 0,
         seed: int | None = None,

@@ -9,7 +9,8 @@ from vaeserve import _requests
 from vaeserve._async_handle import AsyncHandle
 from vaeserve._foreign import PictureLike
 from vaeserve._info import ModelInfo
-from vaeserve._results import Array, Generated, Posterior
+from vaeserve._latents import Array
+from vaeserve._results import Generated, Posterior
 from vaeserve._streams import DecodePlan, EncodePlan, each, encode_planner, sample_plans
 
 
@@ -57,6 +58,7 @@ class AsyncModelStreams(AsyncHandle):
         *,
         seed: int | None = None,
         temperature: float = 1.0,
+        prior: str = "standard",
         first_row: int = 0,
         latents: bool = False,
         dtype: npt.DTypeLike = np.float32,
@@ -74,6 +76,7 @@ class AsyncModelStreams(AsyncHandle):
                     seed=seed,
                     first_row=first_row,
                     temperature=temperature,
+                    prior=prior,
                     latents=latents,
                     dtype=dtype,
                 )

@@ -13,7 +13,7 @@ import numpy as np
 
 from vaeserve._errors import InvalidInput
 from vaeserve._info import ModelInfo
-from vaeserve._results import Array, Latents
+from vaeserve._latents import Array, Latents
 
 _GAP = 2  # pixels between the pictures of a grid
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names by number of channels

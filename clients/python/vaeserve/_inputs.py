@@ -9,7 +9,7 @@ import numpy.typing as npt
 from vaeserve._errors import InvalidInput
 from vaeserve._foreign import PictureLike, of_pillow, of_torch
 from vaeserve._info import ModelInfo
-from vaeserve._results import Array, Latents, as_plain, one_space
+from vaeserve._latents import Array, Latents, as_plain, one_space
 from vaeserve.v1 import tensor_pb2, vae_service_pb2 as pb
 
 _FLOAT32 = np.dtype(np.float32)

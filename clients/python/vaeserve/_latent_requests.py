@@ -6,10 +6,12 @@ import numpy.typing as npt
 
 from vaeserve import _inputs, _parts
 from vaeserve._errors import InvalidInput
+from vaeserve._foreign import PictureLike
 from vaeserve._info import ModelInfo
+from vaeserve._latents import Latents
 from vaeserve._numbers import whole_number
 from vaeserve._plan import Plan, split
-from vaeserve._results import Generated, Latents, Score
+from vaeserve._results import Generated, Score
 from vaeserve._seed import seed_or_new
 from vaeserve.v1 import noise, vae_service_pb2 as pb
 
@@ -20,7 +22,7 @@ _TERMS = 6  # tensors of one float a row in a ScoreResponse
 def edit(
     info: ModelInfo,
     version: int,
-    rows: npt.ArrayLike,
+    rows: PictureLike,
     amounts: Mapping[str, float],
     *,
     preserve: Sequence[str],
@@ -30,8 +32,9 @@ def edit(
     """Plan an edit call; arguments as `Model.edit`."""
     if isinstance(preserve, str):
         raise InvalidInput(f"preserve takes several names: pass [{preserve!r}]")
-    of_latents = isinstance(rows, Latents)
-    checked = _inputs.latents(rows, info) if of_latents else _inputs.pictures(rows, info)
+    checked = (
+        _inputs.latents(rows, info) if isinstance(rows, Latents) else _inputs.pictures(rows, info)
+    )
     x_hat_dtype = _inputs.picture_type(dtype, info)
     try:
         asked = pb.EditRequest(
@@ -67,7 +70,7 @@ def edit(
 def score(
     info: ModelInfo,
     version: int,
-    x: npt.ArrayLike,
+    x: PictureLike,
     *,
     draws: int,
     seed: int | None,

@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 from vaeserve import _latent_requests, _requests
 from vaeserve._foreign import PictureLike
+from vaeserve._latents import Array
 from vaeserve._model_streams import ModelStreams
-from vaeserve._results import Array, Generated, Posterior, Score
+from vaeserve._results import Generated, Posterior, Score
 
 
 class Model(ModelStreams):
@@ -196,7 +197,7 @@ class Model(ModelStreams):
 
     def edit(
         self,
-        rows: npt.ArrayLike,
+        rows: PictureLike,
         amounts: Mapping[str, float],
         *,
         preserve: Sequence[str] = (),
@@ -236,7 +237,7 @@ class Model(ModelStreams):
 
     def score(
         self,
-        x: npt.ArrayLike,
+        x: PictureLike,
         *,
         draws: int = 0,
         seed: int | None = None,

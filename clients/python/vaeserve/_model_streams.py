@@ -8,7 +8,8 @@ import numpy.typing as npt
 from vaeserve import _requests
 from vaeserve._foreign import PictureLike
 from vaeserve._handle import Handle
-from vaeserve._results import Array, Generated, Posterior
+from vaeserve._latents import Array
+from vaeserve._results import Generated, Posterior
 from vaeserve._streams import encode_planner, sample_plans
 
 
@@ -84,6 +85,7 @@ class ModelStreams(Handle):
         *,
         seed: int | None = None,
         temperature: float = 1.0,
+        prior: str = "standard",
         first_row: int = 0,
         latents: bool = False,
         dtype: npt.DTypeLike = np.float32,
@@ -95,6 +97,7 @@ class ModelStreams(Handle):
             n: number of rows in all.
             seed: as for `sample`.
             temperature: as for `sample`.
+            prior: as for `sample`.
             first_row: as for `sample`.
             latents: as for `sample`.
             dtype: as for `sample`.
@@ -113,6 +116,7 @@ class ModelStreams(Handle):
                 seed=seed,
                 first_row=first_row,
                 temperature=temperature,
+                prior=prior,
                 latents=latents,
                 dtype=dtype,
             ),

@@ -10,8 +10,8 @@ import numpy as np
 
 from vaeserve import _files
 from vaeserve._dial import connection_options
+from vaeserve._latents import Array
 from vaeserve._model import Model
-from vaeserve._results import Array
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from vaeserve._errors import VersionChanged
 from vaeserve._info import ModelInfo
+from vaeserve._latents import Array, Latents
 from vaeserve._plan import Reply
-from vaeserve._results import Array, Generated, Latents
+from vaeserve._results import Generated
 from vaeserve.v1 import arrays, tensor_pb2, vae_service_pb2 as pb
 
 FLOAT_BYTES = 4

@@ -13,9 +13,10 @@ from vaeserve import _inputs, _parts
 from vaeserve._errors import InvalidInput
 from vaeserve._foreign import PictureLike
 from vaeserve._info import ModelInfo
+from vaeserve._latents import Array
 from vaeserve._numbers import whole_number
 from vaeserve._plan import Plan, split
-from vaeserve._results import Array, Generated, Posterior
+from vaeserve._results import Generated, Posterior
 from vaeserve._seed import seed_or_new
 from vaeserve.v1 import model_service_pb2, noise, vae_service_pb2 as pb
 

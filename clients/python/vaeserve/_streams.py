@@ -20,14 +20,17 @@ from collections.abc import (
 from contextlib import aclosing, closing
 from typing import Any, Generic, TypeVar
 
+import numpy.typing as npt
+
 from vaeserve import _requests
 from vaeserve._connection import Pending
 from vaeserve._errors import VersionChanged
 from vaeserve._foreign import PictureLike
 from vaeserve._info import ModelInfo
+from vaeserve._latents import Array
 from vaeserve._numbers import whole_number
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
-from vaeserve._results import Array, Generated, Posterior
+from vaeserve._results import Generated, Posterior
 from vaeserve._seed import seed_or_new
 from vaeserve.v1 import noise, vae_service_pb2 as pb
 
@@ -176,15 +179,33 @@ def encode_planner(
 
 
 def sample_plans(
-    info: ModelInfo, version: int, n: int, *, seed: int | None, first_row: int, **options: Any
+    info: ModelInfo,
+    version: int,
+    n: int,
+    *,
+    seed: int | None,
+    temperature: float,
+    prior: str,
+    first_row: int,
+    latents: bool,
+    dtype: npt.DTypeLike,
 ) -> Iterator[SamplePlan]:
     """Plans of one request each, as one call for n rows would be cut; as `Model.sample`."""
     n = whole_number("n", n, 1, noise.FIRST_ROW_LIMIT)
     chosen = seed_or_new(seed)
 
     def plan(start: int, rows: int) -> SamplePlan:
-        row = first_row + start
-        return _requests.sample(info, version, rows, seed=chosen, first_row=row, **options)
+        return _requests.sample(
+            info,
+            version,
+            rows,
+            seed=chosen,
+            temperature=temperature,
+            prior=prior,
+            first_row=first_row + start,
+            latents=latents,
+            dtype=dtype,
+        )
 
     size = len(plan(0, min(n, info.limits.max_rows or _CHUNK_ROWS)).parts[0])
     for start in range(0, n, size):

@@ -38,3 +38,17 @@ def test_import_is_cheap() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_import_takes_under_four_tenths_of_a_second() -> None:
+    code = "import time, vaeserve; print(time.process_time())"  # CPU time, the start included
+    command = [sys.executable, "-c", code]
+    runs = (subprocess.run(command, capture_output=True, check=True).stdout for _ in range(5))
+    assert any(float(run) < 0.4 for run in runs)  # one that the machine left in peace
+
+
+def test_a_stream_takes_what_its_call_takes() -> None:
+    for name in ("encode", "decode", "sample"):
+        call = inspect.signature(getattr(Model, name)).parameters
+        stream = inspect.signature(getattr(Model, f"{name}_stream")).parameters
+        assert list(call)[2:] == list(stream)[2:]
