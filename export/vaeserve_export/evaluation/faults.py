@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from vaeserve_export.evaluation.evidence import Evidence
+from vaeserve_export.evaluation.loss_scale import KlWeight
 
 _BETAS = (0.1, 10.0)  # weights that somebody may mean, as beta-VAEs do
 _NEAR = 1.6  # factor within which a measured weight is taken for an expected one
@@ -52,24 +53,24 @@ NAMES = (
 
 def find_faults(evidence: Evidence) -> list[Fault]:
     """The faults of a model, the one that explains most first; none for a sound one."""
-    found = [_weight(evidence) if evidence.kl_weight else _collapse(evidence)]
+    weight = evidence.kl_weight
+    found = [_weight(evidence, weight) if weight else _collapse(evidence)]
     if found[0] is None or found[0].name != "plain_autoencoder":  # whose sigma has gone that way
         found.append(_clamped(evidence))
     found.append(_overfitting(evidence))
     return [fault for fault in found if fault]
 
 
-def _weight(e: Evidence) -> Fault | None:
+def _weight(e: Evidence, measured: KlWeight) -> Fault | None:
     """What a measured KL weight says."""
-    assert e.kl_weight is not None
-    weight, error = e.kl_weight.value, e.kl_weight.error
+    weight, error, v = measured.value, measured.error, e.validation.statistics
     evidence = (
         f"The model behaves as one whose KL was weighed with {weight:.3g} (± {error:.1g}), "
         f"measured on it; {_recorded(e)}.",
-        f"-ELBO {e.validation.negative_elbo_nats:.1f} nats = reconstruction "
-        f"{e.validation.reconstruction_nats:.1f} + KL {e.validation.kl_nats:.1f}.",
-        f"Median sigma of the active dimensions {e.validation.sigma_median_active:.3g}; "
-        f"{e.validation.active_units} of {e.latent_dim} are active.",
+        f"-ELBO {v.negative_elbo_nats:.1f} nats = reconstruction "
+        f"{v.reconstruction_nats:.1f} + KL {v.kl_nats:.1f}.",
+        f"Median sigma of the active dimensions {v.median_sigma_active:.3g}; "
+        f"{v.active_units} of {e.latent_dim} are active.",
     )
     if weight + _ERRORS * error < _PLAIN / e.latent_dim:
         return Fault(
@@ -119,22 +120,24 @@ def _weight(e: Evidence) -> Fault | None:
 
 def _collapse(e: Evidence) -> Fault:
     """No dimension carries anything: was it the scale of the loss?"""
+    v = e.validation.statistics
     evidence = (
-        f"KL {e.validation.kl_nats:.2g} nats; {e.validation.active_units} of {e.latent_dim} "
-        f"dimensions are active; mean sigma {e.validation.sigma_mean:.3f}.",
-        f"Reconstruction {e.validation.reconstruction_nats:.1f} nats; answering every row with the "
-        f"data's mean gives {e.validation.baseline_nats:.1f}.",
+        f"KL {v.kl_nats:.2g} nats; {v.active_units} of {e.latent_dim} "
+        f"dimensions are active; mean sigma {v.mean_sigma:.3f}.",
+        f"Reconstruction {v.reconstruction_nats:.1f} nats; answering every row with the "
+        f"data's mean gives {e.validation.constant_nats:.1f}.",
         f"A latent dimension pays on these data at any KL weight up to about "
         f"{e.worthwhile_weight:.3g}; {_recorded(e)}.",
     )
-    if e.worthwhile_weight > max(2.0, 2 * (e.beta or 0)):
+    beta = e.beta or 0.0
+    if e.worthwhile_weight > max(2.0, 2 * beta) or _near(beta, e.elements, _NEAR):
         return _reconstruction_averaged(e, evidence)
     return Fault(
         name="posterior_collapse",
         title="Posterior collapse: the decoder ignores the latents",
         evidence=evidence,
-        cause=f"beta = {e.beta:.3g} is more than these data repay."
-        if (e.beta or 0) > 1
+        cause=f"beta = {beta:.3g} is more than these data repay."
+        if beta > 1
         else "The likelihood leaves little to explain: the data vary hardly more than its noise.",
         remedy="Lower beta; with a Gaussian likelihood lower its variance or learn it; warm the KL "
         "up (linearly over some 100 epochs, or in cycles), or leave free bits of 0.05 to 0.25 "
@@ -159,14 +162,15 @@ def _reconstruction_averaged(e: Evidence, evidence: tuple[str, ...]) -> Fault:
 
 
 def _clamped(e: Evidence) -> Fault | None:
-    share = e.validation.clamped_share
+    v = e.validation.statistics
+    share = v.clamped_share
     if share <= _CLAMPED:
         return None
     return Fault(
         name="log_var_clamped",
         title="log_var is held at an end of its range",
         evidence=(
-            f"{100 * share:.1f} % of log_var on {e.validation.rows} rows not trained on lie at "
+            f"{100 * share:.1f} % of log_var on {v.rows} rows not trained on lie at "
             "-12 or 6, where its gradient is 0.",
         ),
         cause="The encoder wants a sigma outside exp(-6) to exp(3): a Gaussian variance far too "
@@ -177,25 +181,22 @@ def _clamped(e: Evidence) -> Fault | None:
 
 def _overfitting(e: Evidence) -> Fault | None:
     """Compare what training gained over a constant answer, on rows seen and not seen."""
-    seen = e.train.baseline_nats - e.train.negative_elbo_nats
-    unseen = e.validation.baseline_nats - e.validation.negative_elbo_nats
-    gap = seen - unseen
-    error = math.hypot(e.train.gain_error, e.validation.gain_error)
+    seen, unseen = e.train.gain_nats, e.validation.gain_nats
+    gap, error = seen - unseen, math.hypot(e.train.gain_error, e.validation.gain_error)
     if seen <= 0 or gap < _OVERFIT * seen or gap < _ERRORS * error:
         return None
     evidence = [
-        f"-ELBO {e.train.negative_elbo_nats:.1f} nats on rows trained on and "
-        f"{e.validation.negative_elbo_nats:.1f} on others: over a constant answer training "
-        f"gained {seen:.1f} nats there and {unseen:.1f} here, {100 * gap / seen:.0f} % less.",
+        f"-ELBO {e.train.statistics.negative_elbo_nats:.1f} nats on rows trained on and "
+        f"{e.validation.statistics.negative_elbo_nats:.1f} on others: over a constant answer "
+        f"training gained {seen:.1f} nats there and {unseen:.1f} here, {gap / seen:.0%} less.",
     ]
     if e.history:
-        best = min(e.history, key=lambda record: record["validation_loss"])
-        last = e.history[-1]
-        rise = last["validation_loss"] - best["validation_loss"]
+        best, last = min(e.history, key=lambda epoch: epoch.validation_loss), e.history[-1]
+        rise = last.validation_loss - best.validation_loss
         if rise > 0:
             evidence.append(
-                f"The validation loss was best in epoch {best['epoch']:.0f} and rose by "
-                f"{rise:.1f} nats until epoch {last['epoch']:.0f}, while training went on."
+                f"The validation loss was best in epoch {best.epoch} and rose by {rise:.1f} nats "
+                f"until epoch {last.epoch}, while training went on."
             )
     return Fault(
         name="overfitting",

@@ -63,8 +63,10 @@ def kl_weight(subject: Subject, x: Tensor, *, seed: int = 0) -> KlWeight | None:
     def reconstruction(scale: float) -> Tensor:
         scales = torch.where(costly, scale, 1.0)
         size = max(1, _ELEMENTS // (_DRAWS * x[0].numel()))
-        rows = zip(torch.split(x, size), torch.split(mu[:, None] + scales * noise, size))
-        return torch.cat([subject.reconstruction_nats(*pair) for pair in rows]).double().mean(1)
+        z = mu[:, None] + scales * noise
+        batches = zip(torch.split(x, size), torch.split(z, size), strict=True)
+        nats = [subject.reconstruction_nats(rows, draws) for rows, draws in batches]
+        return torch.cat(nats).double().mean(1)
 
     rise = reconstruction(1 + _STEP) - reconstruction(1 - _STEP)
     rise /= math.log(1 + _STEP) - math.log(1 - _STEP)
