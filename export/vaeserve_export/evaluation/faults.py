@@ -16,8 +16,9 @@ _BETAS = (0.1, 10.0)  # weights that somebody may mean, as beta-VAEs do
 _NEAR = 1.6  # factor within which a measured weight is taken for an expected one
 _PLAIN = 0.2  # of 1 / latent_dim: below, the KL has no weight to speak of
 _CLAMPED = 0.01  # share of log_var at an end of its range
-_OVERFIT = 0.1  # share of what was gained in training that is not there on other rows
-_ERRORS = 4.0  # standard errors that a gap must exceed
+_OVERFIT = 0.05  # share of what was gained in training that is not there on other rows
+_ERRORS = 3.0  # standard errors that a gap must exceed
+_WORSE = 0.02  # of a constant answer's nats: by so much may a trained decoder be worse than it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class Fault:
 
 
 NAMES = (
+    "untrained",
     "plain_autoencoder",
     "kl_averaged",
     "kl_underweighted",
@@ -53,12 +55,37 @@ NAMES = (
 
 def find_faults(evidence: Evidence) -> list[Fault]:
     """The faults of a model, the one that explains most first; none for a sound one."""
+    if _is_untrained(evidence):  # what follows is about an optimum
+        return [_untrained(evidence)]
     weight = evidence.kl_weight
     found = [_weight(evidence, weight) if weight else _collapse(evidence)]
     if found[0] is None or found[0].name != "plain_autoencoder":  # whose sigma has gone that way
         found.append(_clamped(evidence))
     found.append(_overfitting(evidence))
     return [fault for fault in found if fault]
+
+
+def _is_untrained(e: Evidence) -> bool:
+    """A decoder can always ignore z: one that was trained does not do worse than a constant."""
+    v = e.validation
+    worse = v.statistics.reconstruction_nats - v.constant_nats
+    return worse > max(_ERRORS * v.gain_error, _WORSE * abs(v.constant_nats))
+
+
+def _untrained(e: Evidence) -> Fault:
+    v = e.validation
+    epochs = f" after {len(e.history)} epochs" if e.history else ""
+    return Fault(
+        name="untrained",
+        title="Training has hardly begun, or diverged",
+        evidence=(
+            f"Reconstruction {v.statistics.reconstruction_nats:.1f} nats{epochs}; answering every "
+            f"row with the data's mean gives {v.constant_nats:.1f}.",
+        ),
+        cause="Too few steps, a learning rate far too small or too large, or rows that are not "
+        "those it was trained on.",
+        remedy="Train on until -ELBO levels out; look at the curves; check --data.",
+    )
 
 
 def _weight(e: Evidence, measured: KlWeight) -> Fault | None:
@@ -85,6 +112,8 @@ def _weight(e: Evidence, measured: KlWeight) -> Fault | None:
         )
     if _meant(e, weight):
         return None
+    if weight > 1 and (measured.at_most or v.clamped_share > _CLAMPED):
+        return None  # sigma cannot follow its gradient, which then seems to be weighed against
     averaged = 1 / e.latent_dim
     both = e.elements / e.latent_dim
     if weight < 1 and _near(weight, averaged, e.latent_dim**0.5):

@@ -7,7 +7,9 @@ c = 1: with eps fixed,
 
     weight = d/dlog c E[-log p(x | mu + c sigma eps)]  /  E sum_j (1 - sigma_j^2)
 
-for the KL falls by 1 - sigma_j^2 in dimension j. A sound VAE measures 1, an autoencoder 0.
+for the KL falls by 1 - sigma_j^2 in dimension j. A sound VAE measures 1, an autoencoder 0. Where
+log_var is held at the lower end of its range sigma would go on falling: such elements have no part
+in the measure, and where nearly all are held, what they measure is an upper bound of the weight.
 """
 
 import math
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor
 
 from vaeserve_export.trained.subject import Subject
+from vaeserve_export.vae.model import LOG_VAR_MIN
 from vaeserve_export.vae.objective import kl_by_dimension
 
 _STEP = 0.1  # of c; its square is the error of the difference quotient
@@ -33,10 +36,12 @@ class KlWeight:
     Attributes:
         value: of the KL in units of the reconstruction in nats, both summed.
         error: its standard error.
+        at_most: the value is an upper bound: log_var is held at the lower end of its range.
     """
 
     value: float
     error: float
+    at_most: bool
 
 
 def kl_weight(subject: Subject, x: Tensor, *, seed: int = 0) -> KlWeight | None:
@@ -55,13 +60,16 @@ def kl_weight(subject: Subject, x: Tensor, *, seed: int = 0) -> KlWeight | None:
     kl = kl_by_dimension(mu, log_var).mean(0)
     if kl.max() < _LEAST:
         return None
-    costly = kl >= min(_COSTLY, float(kl.max()) / 2)
+    costly = (kl >= min(_COSTLY, float(kl.max()) / 2)).expand_as(mu)
+    free = costly & (log_var > LOG_VAR_MIN)
+    held = 2 * int(free.sum()) < int(costly.sum())
+    scaled = costly if held else free
     generator = torch.Generator().manual_seed(seed)
     half = torch.randn(len(x), _DRAWS // 2, subject.latent_dim, generator=generator)
     noise = (0.5 * log_var).exp()[:, None] * torch.cat([half, -half], 1)
 
     def reconstruction(scale: float) -> Tensor:
-        scales = torch.where(costly, scale, 1.0)
+        scales = torch.where(scaled, scale, 1.0)[:, None]
         size = max(1, _ELEMENTS // (_DRAWS * x[0].numel()))
         z = mu[:, None] + scales * noise
         batches = zip(torch.split(x, size), torch.split(z, size), strict=True)
@@ -70,12 +78,12 @@ def kl_weight(subject: Subject, x: Tensor, *, seed: int = 0) -> KlWeight | None:
 
     rise = reconstruction(1 + _STEP) - reconstruction(1 - _STEP)
     rise /= math.log(1 + _STEP) - math.log(1 - _STEP)
-    fall = (costly * (1 - log_var.double().exp())).sum(1)
+    fall = (scaled * (1 - log_var.double().exp())).sum(1)
     if fall.mean() < _LEAST:  # sigma at or above the prior's: nothing pulls it there
         return None
     value = rise.mean() / fall.mean()
     error = (rise - value * fall).std() / fall.mean() / math.sqrt(len(x))
-    return KlWeight(float(value), float(error))
+    return KlWeight(float(value), float(error), held)
 
 
 def worthwhile_weight(subject: Subject, x: Tensor) -> float:

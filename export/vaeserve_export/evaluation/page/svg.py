@@ -2,6 +2,7 @@
 
 import io
 import re
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -18,7 +19,6 @@ BLUE, ORANGE, GREEN, RED, GREY = "#3d87c4", "#e07f35", "#45a06a", "#d4525c", "#8
 def figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of so many axes side by side, in inches."""
     drawn = Figure(figsize=(width, height), layout="constrained")
-    drawn.get_layout_engine().set(w_pad=0.08)  # type: ignore[union-attr]
     axes = [drawn.add_subplot(1, columns, number + 1) for number in range(columns)]
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
@@ -32,9 +32,9 @@ def figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[
     return drawn, axes
 
 
-def legend(ax: Axes, **options: object) -> None:
+def legend(ax: Axes, **options: Any) -> None:
     """A legend in the page's ink."""
-    ax.legend(frameon=False, fontsize=8.5, labelcolor=INK, **options)  # type: ignore[arg-type]
+    ax.legend(frameon=False, fontsize=8.5, labelcolor=INK, **options)
 
 
 def to_svg(drawn: Figure, name: str) -> str:
