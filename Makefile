@@ -78,6 +78,10 @@ bench-train: $(STAMP) ## Measure what the trainer costs over a bare loop
 bench-sdk: $(STAMP) ## Measure what the Python SDK costs over a raw stub call
 	PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m bench.sdk
 
+.PHONY: prove-diagnose
+prove-diagnose: $(STAMP) ## Train with the losses people get wrong: each must be named, the right one not
+	PYTHONPATH=tests $(BIN)/python -m prove_diagnose
+
 bench-peers: $(STAMP) ## Install what bench compares with (Triton, uvloop) into .bench/peers
 	$(BENCH_PIP) .bench/peers/triton-server --no-deps nvidia-pytriton==0.7.0
 	$(BENCH_PIP) .bench/peers/triton-python 'numpy<2' onnxruntime==1.32.0

@@ -32,6 +32,9 @@ _COMMANDS = {
     "fit-attribute": _Entry(
         f"{_EXPORT}.fit_attribute:fit_attribute", ("train",), "Fit a direction to edit along."
     ),
+    "diagnose": _Entry(
+        f"{_EXPORT}.diagnose:diagnose", ("train",), "Name what is wrong with a trained VAE."
+    ),
     "export": _Entry(
         f"{_EXPORT}.export:export", ("train",), "Export a trained VAE to a repository."
     ),
