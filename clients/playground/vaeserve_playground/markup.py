@@ -87,7 +87,7 @@ def posterior_chart(indices: Sequence[int], mu: npt.ArrayLike, std: npt.ArrayLik
     width = _MARGIN + _COLUMN * len(indices)
 
     def height_of(value: float) -> float:
-        return round(_CHART_HEIGHT / 2 * (1 - value / span), 1)
+        return round(float(_CHART_HEIGHT / 2 * (1 - value / span)), 1)
 
     marks = []
     for column, (index, mean, spread) in enumerate(zip(indices, means, spreads, strict=True)):

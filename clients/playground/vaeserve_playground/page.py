@@ -126,7 +126,6 @@ def _look(
 
 
 def _latent_tab(client: Client, model_name: gr.Dropdown, looked: gr.State) -> None:
-    @gr.render(inputs=[model_name, looked], show_progress="hidden")
     def sliders(name: str | None, kept: Looked | None) -> None:
         model = _usable(client, name)
         if model is None:
@@ -170,9 +169,10 @@ def _latent_tab(client: Client, model_name: gr.Dropdown, looked: gr.State) -> No
         gr.on([each.change for each in widgets], decoded, widgets, [picture, below], **_LIVE)
         reset.click(lambda: [widget.value for widget in widgets], outputs=widgets)
 
+    _made_anew(sliders, model_name, looked)
+
 
 def _attribute_tab(client: Client, model_name: gr.Dropdown, looked: gr.State) -> None:
-    @gr.render(inputs=[model_name, looked], show_progress="hidden")
     def sliders(name: str | None, kept: Looked | None) -> None:
         model = _usable(client, name)
         if model is None:
@@ -206,6 +206,17 @@ def _attribute_tab(client: Client, model_name: gr.Dropdown, looked: gr.State) ->
             return views.edited(model, start, dict(zip(names, values, strict=True)))
 
         gr.on([each.change for each in widgets], edited, widgets, [picture, below], **_LIVE)
+
+    _made_anew(sliders, model_name, looked)
+
+
+def _made_anew(
+    widgets: Callable[[str | None, Looked | None], None],
+    model_name: gr.Dropdown,
+    looked: gr.State,
+) -> None:
+    """Make widgets that depend on the model and the picture, whenever one of them changes."""
+    gr.render(inputs=[model_name, looked], show_progress="hidden")(widgets)
 
 
 def _sample_tab(client: Client, model_name: gr.Dropdown) -> None:

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import click
 
 from vaeserve import _files
-from vaeserve._client import Client, Model
+from vaeserve._client import Client
 from vaeserve._dial import client_at, connection_options
 from vaeserve._errors import InvalidInput, NotFound, VaeserveError
 from vaeserve._files import Source
+from vaeserve._model import Model
 from vaeserve._results import Array
 from vaeserve._suggest import did_you_mean
 

@@ -14,7 +14,7 @@ from vaeserve_playground import calls, views
 from vaeserve_playground.calls import Stopwatch
 from vaeserve_playground.dimensions import Dimension
 
-PICTURE = Image.fromarray(np.arange(0, 240, 40, np.uint8).reshape(2, 3))
+PICTURE = Image.fromarray(np.array([[0, 40, 80], [120, 160, 200]], np.uint8))
 
 
 @pytest.fixture
