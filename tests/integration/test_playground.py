@@ -22,7 +22,8 @@ DIGITS = load_digits().images
 @pytest.fixture(scope="module")
 def page(address: str) -> Iterator[Page]:
     """The page, open on `digits`."""
-    with browsing(installed()) as opened, playground(address) as url:
+    browser = installed()
+    with playground(address) as url, browsing(browser) as opened:
         asked: list[str] = []
         opened.on("request", lambda request: asked.append(request.url))
         opened.goto(url)
