@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,19 @@ STYLE = Path(__file__).with_name("style.css")
 _LIVE: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidden"}
 _EDIT_REACH = 3.0  # distances between the means without and with the attribute
 _SEEDS = 1 << 31
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Chosen:
+    """What the visitor looks at: one object, so that what depends on it is made once a change.
+
+    Attributes:
+        name: of the model; None where it cannot be shown.
+        looked: the picture; None without one.
+    """
+
+    name: str | None
+    looked: Looked | None
 
 
 def theme() -> gr.themes.Base:
@@ -39,7 +53,7 @@ def build(client: Client, address: str) -> gr.Blocks:
     page = gr.Blocks(analytics_enabled=False, title="vaeserve playground", delete_cache=(600, 600))
     with page:
         gr.HTML(f"<h1>vaeserve playground <small>{escape(address)}</small></h1>")
-        looked = gr.State(None)
+        chosen = gr.State(_Chosen(None, None))
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
                 model = gr.Dropdown(label="Model", elem_id="model", interactive=True)
@@ -58,13 +72,13 @@ def build(client: Client, address: str) -> gr.Blocks:
                 with gr.Tab("Reconstruction"):
                     seen, seen_line = _shown("look")
                 with gr.Tab("Latent sliders"):
-                    _latent_tab(client, model, looked)
+                    _latent_tab(client, chosen)
                 with gr.Tab("Attributes"):
-                    _attribute_tab(client, model, looked)
+                    _attribute_tab(client, chosen)
                 with gr.Tab("Samples"):
                     _sample_tab(client, model)
                 with gr.Tab("Interpolation"):
-                    _walk_tab(client, model, looked)
+                    _walk_tab(client, chosen)
 
         page.load(lambda: _models(client), outputs=[model, facts])
         model.change(lambda name: _facts(client, name), model, facts, **_LIVE)
@@ -72,7 +86,7 @@ def build(client: Client, address: str) -> gr.Blocks:
             [picture.change, invert.change, model.change],
             lambda *given: _look(client, *given),
             [model, picture, invert],
-            [seen, seen_line, looked],
+            [seen, seen_line, chosen],
             **_LIVE,
         )
     return page
@@ -117,22 +131,24 @@ def _usable(client: Client, name: str | None) -> Model | None:
 
 def _look(
     client: Client, name: str | None, picture: Image.Image | None, invert: bool
-) -> tuple[str, str, Looked | None]:
+) -> tuple[str, str, _Chosen]:
     model = _usable(client, name)
-    if model is None or picture is None:
-        return markup.hint("Drop in a picture at the left."), "", None
+    if model is None:
+        return "", "", _Chosen(None, None)
+    if picture is None:
+        return markup.hint("Drop in a picture at the left."), "", _Chosen(name, None)
     (shown, line), looked = views.look(model, picture, invert=invert)
-    return shown, line, looked
+    return shown, line, _Chosen(name, looked)
 
 
-def _latent_tab(client: Client, model_name: gr.Dropdown, looked: gr.State) -> None:
-    def sliders(name: str | None, kept: Looked | None) -> None:
-        model = _usable(client, name)
-        if model is None:
+def _latent_tab(client: Client, chosen: gr.State) -> None:
+    def sliders(now: _Chosen) -> None:
+        if now.name is None:
             return
+        model = client.model(now.name)
         info = model.info
-        start = kept.mu if kept else calls.middle_of(info)
-        chosen = calls.sliders_of(info, views.SLIDERS)
+        start = now.looked.mu if now.looked else calls.middle_of(info)
+        dimensions = calls.sliders_of(info, views.SLIDERS)
         flat = start.ravel()
         widgets = []
         with gr.Row():
@@ -140,11 +156,11 @@ def _latent_tab(client: Client, model_name: gr.Dropdown, looked: gr.State) -> No
                 gr.HTML(
                     markup.hint(
                         "The most active dimensions, from your picture's mu."
-                        if kept
+                        if now.looked
                         else "The most active dimensions, from the middle of the latent space."
                     )
                 )
-                for each in chosen:
+                for each in dimensions:
                     value = round(float(flat[each.index]), 2)
                     widgets.append(
                         gr.Slider(
@@ -164,24 +180,27 @@ def _latent_tab(client: Client, model_name: gr.Dropdown, looked: gr.State) -> No
                 below = gr.HTML(line, elem_id="decoded-line")
 
         def decoded(*values: float) -> views.View:
-            return views.decoded(model, calls.moved(start, chosen, values))
+            return views.decoded(model, calls.moved(start, dimensions, values))
 
-        gr.on([each.change for each in widgets], decoded, widgets, [picture, below], **_LIVE)
-        reset.click(lambda: [widget.value for widget in widgets], outputs=widgets)
+        gr.on([each.input for each in widgets], decoded, widgets, [picture, below], **_LIVE)
+        reset.click(
+            lambda: [*(each.value for each in widgets), shown, line],
+            outputs=[*widgets, picture, below],
+        )
 
-    _made_anew(sliders, model_name, looked)
+    _made_anew(sliders, chosen)
 
 
-def _attribute_tab(client: Client, model_name: gr.Dropdown, looked: gr.State) -> None:
-    def sliders(name: str | None, kept: Looked | None) -> None:
-        model = _usable(client, name)
-        if model is None:
+def _attribute_tab(client: Client, chosen: gr.State) -> None:
+    def sliders(now: _Chosen) -> None:
+        if now.name is None:
             return
+        model = client.model(now.name)
         info = model.info
         if not info.attributes:
             gr.HTML(markup.hint(f"{info.name!r} was exported without attribute directions."))
             return
-        start = kept.mu if kept else calls.middle_of(info)
+        start = now.looked.mu if now.looked else calls.middle_of(info)
         names = [attribute.name for attribute in info.attributes]
         with gr.Row():
             with gr.Column(min_width=260):
@@ -205,18 +224,25 @@ def _attribute_tab(client: Client, model_name: gr.Dropdown, looked: gr.State) ->
         def edited(*values: float) -> views.View:
             return views.edited(model, start, dict(zip(names, values, strict=True)))
 
-        gr.on([each.change for each in widgets], edited, widgets, [picture, below], **_LIVE)
+        gr.on([each.input for each in widgets], edited, widgets, [picture, below], **_LIVE)
 
-    _made_anew(sliders, model_name, looked)
+    _made_anew(sliders, chosen)
 
 
-def _made_anew(
-    widgets: Callable[[str | None, Looked | None], None],
-    model_name: gr.Dropdown,
-    looked: gr.State,
-) -> None:
-    """Make widgets that depend on the model and the picture, whenever one of them changes."""
-    gr.render(inputs=[model_name, looked], show_progress="hidden")(widgets)
+def _made_anew(widgets: Callable[[_Chosen], None], chosen: gr.State) -> None:
+    """Make widgets that depend on the model and the picture whenever one of them changes.
+
+    They may listen to `input` only, which the visitor's hand causes: `change` also comes from
+    widgets that were just made, and may come when they are replaced already.
+    """
+
+    def made(now: _Chosen) -> None:
+        try:
+            widgets(now)
+        except VaeserveError as exc:
+            gr.HTML(markup.problem(f"The service refuses: {exc}"))
+
+    gr.render(inputs=chosen, show_progress="hidden")(made)
 
 
 def _sample_tab(client: Client, model_name: gr.Dropdown) -> None:
@@ -256,7 +282,7 @@ def _priors(client: Client, name: str | None) -> Any:
     return gr.Radio(choices=["standard", "fitted"] if fitted else ["standard"], value="standard")
 
 
-def _walk_tab(client: Client, model_name: gr.Dropdown, looked: gr.State) -> None:
+def _walk_tab(client: Client, chosen: gr.State) -> None:
     with gr.Row():
         other = gr.Image(
             label="The other picture",
@@ -272,15 +298,10 @@ def _walk_tab(client: Client, model_name: gr.Dropdown, looked: gr.State) -> None
             path = gr.Radio(["lerp", "slerp"], value="lerp", label="Path")
     shown, line = _shown("walk")
 
-    def walked(
-        name: str | None, start: Looked | None, end: Image.Image | None, steps: float, path: str
-    ) -> views.View:
-        model = _usable(client, name)
-        if model is None:
+    def walked(now: _Chosen, end: Image.Image | None, steps: float, path: str) -> views.View:
+        if now.name is None:
             return "", ""
-        return views.walked(model, start, end, steps=int(steps), path=path)
+        return views.walked(client.model(now.name), now.looked, end, steps=int(steps), path=path)
 
-    triggers: list[Callable[..., Any]] = [
-        each.change for each in (model_name, looked, other, steps, path)
-    ]
-    gr.on(triggers, walked, [model_name, looked, other, steps, path], [shown, line], **_LIVE)
+    given = [chosen, other, steps, path]
+    gr.on([each.change for each in given], walked, given, [shown, line], **_LIVE)
