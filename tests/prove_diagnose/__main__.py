@@ -9,6 +9,7 @@ that nothing but the model can tell.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -23,7 +24,7 @@ from vaeserve_export.training.train import train
 
 SEEDS = range(5)
 LATENT_DIM = 50
-_SETTINGS = {
+_SETTINGS: dict[str, Any] = {
     "layers": 2,
     "hidden": 200,
     "activation": "tanh",

@@ -1,30 +1,17 @@
-"""Commands on a model's latent toolkit: read files, one SDK call, write files."""
-
-from pathlib import Path
+"""Commands on what a model knows: attributes that are given and taken, and scores."""
 
 import click
 
 from vaeserve import _files
-from vaeserve._dial import client_at, connection_options
-from vaeserve._options import (
-    IN_FILE,
-    PICTURES,
-    OutFile,
-    calls_model,
-    dtype_for,
-    read_rows,
-    seed_option,
-    write,
-)
+from vaeserve._calling import SourceFile, known, model_at, names_model, read_rows
+from vaeserve._delivery import Delivery, delivers
+from vaeserve._errors import InvalidInput
+from vaeserve._files import Source
+from vaeserve._latents import Array
+from vaeserve._results import Score
+from vaeserve._table import laid_out
 
-_SCORES = (
-    "reconstruction",
-    "kl",
-    "negative_elbo",
-    "importance_weighted",
-    "percentile",
-    "typicality",
-)
+_IN = SourceFile()
 
 
 def _read_amounts(
@@ -44,57 +31,83 @@ def _read_amounts(
 
 
 @click.command()
-@calls_model(PICTURES)
-@click.argument("source", metavar="IN", type=IN_FILE)
+@names_model
+@click.argument("source", metavar="IN", type=_IN)
 @click.argument(
     "amounts", metavar="NAME=AMOUNT...", callback=_read_amounts, nargs=-1, required=True
 )
+@delivers("png", "npy", "npz")
 @click.option("--preserve", metavar="NAME", multiple=True, help="Keeps an attribute; repeatable.")
 def edit(
     *,
     address: str,
-    model: str,
-    source: Path,
-    out: Path,
+    model: str | None,
+    source: Source,
     amounts: dict[str, float],
+    to: Delivery,
     preserve: tuple[str, ...],
 ) -> None:
     """Move the rows of IN along attributes: pictures, or .npz latents as from encode.
 
     smile=1.5 gives a smile and more, smile=-1 takes it away.
     """
-    with client_at(address) as client:
-        handle = client.model(model)
+    with model_at(address, model) as handle:
+        names = [attribute.name for attribute in handle.info.attributes]
+        if not names:
+            raise InvalidInput(f"{handle.name!r} was exported without attributes")
+        for name in (*amounts, *preserve):
+            known("attribute", name, names)
         edited = handle.edit(
             read_rows(handle, source),
             amounts,
             preserve=preserve,
-            latents=_files.suffix(out) == ".npz",
-            dtype=dtype_for(out),
+            latents=to.holds_all,
+            dtype=to.dtype,
         )
-    write(out, edited.pictures, latents=edited.latents, latent_space_id=edited.latent_space_id)
+    to.write(
+        {
+            "x_hat": edited.pictures,
+            "latents": edited.latents,
+            "latent_space_id": edited.latent_space_id,
+        }
+    )
 
 
 @click.command()
-@click.argument("address")
-@connection_options
-@click.option("--model", required=True, help="Name of the model.")
-@click.option("-o", "--out", type=OutFile(".npz"), help="Where every row's scores go.")
-@click.argument("source", metavar="IN", type=IN_FILE)
+@names_model
+@click.argument("sources", metavar="IN...", type=_IN, nargs=-1, required=True)
+@delivers("npz", shown=True)
 @click.option("--draws", type=click.IntRange(0), default=0, help="Posterior draws per row.")
-@seed_option
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Repeats the draws.")
 def score(
-    *, address: str, model: str, source: Path, out: Path | None, draws: int, seed: int | None
+    *,
+    address: str,
+    model: str | None,
+    sources: tuple[Source, ...],
+    to: Delivery | None,
+    draws: int,
+    seed: int | None,
 ) -> None:
-    """Say how well the model knows the pictures of IN (.png, .npy, .npz): one line a row."""
-    with client_at(address) as client:
-        handle = client.model(model)
-        scored = handle.score(_files.read_pictures(source, handle.info), draws=draws, seed=seed)
-    columns = {name: getattr(scored, name) for name in _SCORES}
-    known = {name: values for name, values in columns.items() if values is not None}
-    if out is not None:
-        _files.write_arrays(out, {**known, "seed": scored.seed})
-        return
-    click.echo("\t".join(("row", *known)))
-    for row, values in enumerate(zip(*known.values(), strict=True)):
-        click.echo("\t".join((str(row), *(f"{value:.6g}" for value in values))))
+    """Say how well the model knows the pictures of IN, in nats; a table without -o and --json."""
+    with model_at(address, model) as handle:
+        rows = _files.read_pictures(sources, handle.info)
+        scores = handle.score(rows, draws=draws, seed=seed)
+    if to:
+        to.write(_columns(scores) | {"seed": scores.seed})
+    else:
+        click.echo(_table(scores))
+
+
+def _columns(scores: Score) -> dict[str, Array | None]:
+    names = ("negative_elbo", "reconstruction", "kl", "importance_weighted")
+    return {name: getattr(scores, name) for name in (*names, "percentile", "typicality")}
+
+
+def _table(scores: Score) -> str:
+    columns = {"ROW": [str(row) for row in range(len(scores))]}
+    for name, values in _columns(scores).items():
+        digits = 3 if name == "typicality" else 2
+        if values is not None:
+            heading = name.replace("negative_elbo", "-ELBO").replace("_", " ").upper()
+            columns[heading] = [f"{value:.{digits}f}" for value in values]
+    return laid_out(tuple(columns), list(zip(*columns.values(), strict=True)), tuple(columns))

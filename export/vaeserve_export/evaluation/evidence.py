@@ -95,7 +95,7 @@ def rows_for(
     """
     found = []
     for part in ("train", "validation"):
-        data, _ = rows_of(subject, spec, part, data_dir)
+        data = rows_of(subject, spec, part, data_dir).rows
         x = torch.from_numpy(data.x)
         if binarise:
             x = torch.bernoulli(x[:ROWS], generator=torch.Generator().manual_seed(0))

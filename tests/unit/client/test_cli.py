@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -102,12 +103,21 @@ def test_a_missing_module_of_ours_is_a_fault(monkeypatch: pytest.MonkeyPatch) ->
 def test_models(script: Script) -> None:
     table = ran("models", script.address).splitlines()
     assert table == [
-        "MODEL   VERSION  READY  PROBLEM",
-        "digits        3  yes",
-        "faces         -  no     encoder.onnx: digest differs",
+        "MODEL   VERSION  READY  INPUT  LATENT  LIKELIHOOD  PRECISION    SIZE",
+        "digits        3  yes    2x3    4       bernoulli   float32    0.0 kB",
+        "faces         -  no     -      -       -           -               -",
+        "",
+        "faces: encoder.onnx: digest differs",
     ]
     first, second = json.loads(ran("models", script.address, "--json"))
-    assert first == {"name": "digits", "version": 3, "ready": True, "problem": ""}
+    assert first == {"name": "digits", "version": 3, "ready": True, "problem": ""} | {
+        "input_shape": [2, 3],
+        "latent_shape": [4],
+        "likelihood": "bernoulli",
+        "precision": "float32",
+        "size_bytes": 0,
+    }
+    assert list(second) == ["name", "version", "ready", "problem"]
     assert second["ready"] is False
 
 
@@ -284,14 +294,14 @@ def test_edit_of_pictures_and_of_latents(script: Script, tmp_path: Path) -> None
     np.save(tmp_path / "x.npy", x)
     call = (script.address, "--model", "digits", "-o")
     ran("encode", *call, tmp_path / "q.npz", tmp_path / "x.npy")
-    moves = ("smile=1.5", "glasses=-1", "--preserve", "hat")
+    moves = ("smile=1.5", "--preserve", "glasses")
     for source in ("x.npy", "q.npz"):
         ran("edit", *call, tmp_path / "y.npz", tmp_path / source, *moves)
         with Client(script.address) as client, np.load(tmp_path / "y.npz") as y:
-            expected = client.model("digits").edit(x, {"smile": 1.5, "glasses": -1}, latents=True)
+            expected = client.model("digits").edit(x, {"smile": 1.5}, latents=True)
             np.testing.assert_array_equal(y["x_hat"], expected)
             np.testing.assert_array_equal(y["latents"], expected.latents)
-    assert [list(sent.preserve) for sent in script.sent(pb.EditRequest)][::2] == [["hat"]] * 2
+    assert [list(sent.preserve) for sent in script.sent(pb.EditRequest)][::2] == [["glasses"]] * 2
 
 
 @pytest.mark.parametrize("amount", ["smile", "smile=much", "=1", "1.5"])
@@ -303,25 +313,28 @@ def test_an_amount_that_is_none(script: Script, tmp_path: Path, amount: str) -> 
     assert f"'{amount}' is not of the form smile=1.5" in result.output
 
 
-def test_scores_as_lines_and_as_arrays(script: Script, tmp_path: Path) -> None:
+def test_scores_as_a_table_and_as_arrays(script: Script, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", pictures(3))
     call = ("score", script.address, "--model", "digits", tmp_path / "x.npy")
     heading, *lines = ran(*call).splitlines()
-    assert heading.split("\t") == [
-        "row",
-        "reconstruction",
-        "kl",
-        "negative_elbo",
-        "percentile",
-        "typicality",
+    assert re.split("  +", heading) == [
+        "ROW",
+        "-ELBO",
+        "RECONSTRUCTION",
+        "KL",
+        "PERCENTILE",
+        "TYPICALITY",
     ]
-    assert [line.split("\t")[0] for line in lines] == ["0", "1", "2"]
-    assert "importance_weighted" in ran(*call, "--draws", 4)
+    assert [line.split()[0] for line in lines] == ["0", "1", "2"]
+    assert {len(line) for line in lines} == {len(heading)}
+    assert "IMPORTANCE WEIGHTED" in ran(*call, "--draws", 4)
     assert not ran(*call, "--draws", 4, "--seed", 9, "-o", tmp_path / "s.npz")
     with Client(script.address) as client, np.load(tmp_path / "s.npz") as saved:
         scored = client.model("digits").score(pictures(3), draws=4, seed=9)
         assert saved["seed"] == 9
         np.testing.assert_array_equal(saved["importance_weighted"], scored.importance_weighted)
+        as_json = json.loads(ran(*call, "--draws", 4, "--seed", 9, "--json"))
+        np.testing.assert_array_equal(np.float32(as_json["kl"]), scored.kl)
 
 
 def test_sample_of_the_fitted_prior(script: Script, tmp_path: Path) -> None:
