@@ -7,9 +7,8 @@ that nothing but the model can tell.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import click
 import torch
@@ -24,17 +23,17 @@ from vaeserve_export.training.train import train
 
 SEEDS = range(5)
 LATENT_DIM = 50
-_SETTINGS: dict[str, Any] = {
-    "layers": 2,
-    "hidden": 200,
-    "activation": "tanh",
-    "latent_dim": LATENT_DIM,
-    "batch_size": 100,
-    "schedule": "cosine",
-    "binarise": True,
-    "threads": 1,
-    "device": "cpu",
-}
+_SETTINGS = TrainSettings(
+    layers=2,
+    hidden=200,
+    activation="tanh",
+    latent_dim=LATENT_DIM,
+    batch_size=100,
+    schedule="cosine",
+    binarise=True,
+    threads=1,
+    device="cpu",
+)
 _EPOCHS = {"fashion-mnist": 10, "digits": 150}
 
 
@@ -100,7 +99,7 @@ def _trained(run: Path, loss: Loss, seed: int, data: Dataset, epochs: int) -> fl
     """Train unless the run is there; the processor time it took."""
     summary = run / "summary.json"
     if not summary.exists():
-        settings = TrainSettings(**_SETTINGS, epochs=epochs, beta=loss.beta, seed=seed)
+        settings = replace(_SETTINGS, epochs=epochs, beta=loss.beta, seed=seed)
         train(settings, data, run)
         config = json.loads((run / CONFIG).read_text())
         config["settings"]["beta"] = 1.0

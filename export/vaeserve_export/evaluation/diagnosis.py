@@ -1,6 +1,7 @@
 """`vaeserve diagnose`: one model, or two side by side, measured and judged."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 from vaeserve_export.errors import DataError, RunError
 from vaeserve_export.evaluation.departures import Departures, departures
 from vaeserve_export.evaluation.evidence import Evidence, Rows, gather, rows_for
-from vaeserve_export.evaluation.faults import Fault, find_faults
+from vaeserve_export.evaluation.fault import Fault
+from vaeserve_export.evaluation.faults import find_faults
 from vaeserve_export.evaluation.features import FeatureNet, feature_net
 from vaeserve_export.evaluation.likelihood import Bound, importance_bounds
 from vaeserve_export.trained.of_run import RunSubject
@@ -45,7 +47,7 @@ class Diagnosis:
     bound: Bound
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, without the history, which metrics.jsonl has."""
+        """Plain values, None where undefined, without the history, which metrics.jsonl has."""
         evidence = dataclasses.asdict(self.evidence)
         del evidence["history"]
         return {
@@ -53,7 +55,7 @@ class Diagnosis:
             "data": self.data,
             "binarised": self.binarised,
             "faults": [dataclasses.asdict(fault) for fault in self.faults],
-            "evidence": evidence,
+            "evidence": _defined(evidence),
             "departures": dataclasses.asdict(self.departures) if self.departures else None,
             "bound": dataclasses.asdict(self.bound),
         }
@@ -105,6 +107,13 @@ def diagnose(
             )
         )
     return found
+
+
+def _defined(value: Any) -> Any:
+    """The value with None for NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {name: _defined(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _bound(subject: Subject, validation: Rows, evidence: Evidence) -> Bound:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from vaeserve_export.data.dataset import Dataset
-from vaeserve_export.evaluation.evaluate import rows_of
+from vaeserve_export.errors import DataError
+from vaeserve_export.evaluation import evaluate
 from vaeserve_export.evaluation.loss_scale import KlWeight, kl_weight, worthwhile_weight
 from vaeserve_export.evaluation.posterior import (
     PosteriorStatistics,
@@ -30,11 +31,13 @@ class Rows:
 
     Attributes:
         data: the rows as a caller would send them.
-        x: the same, binarised where the training was.
+        x: the first of them, binarised where the training was.
+        held_out: whether it is known that the model was not trained on them.
     """
 
     data: Dataset
     x: Tensor
+    held_out: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +81,14 @@ class Evidence:
     validation: Part
     history: tuple[EpochRecord, ...]
 
+    @property
+    def warming_weight(self) -> float | None:
+        """The KL weight in the epoch that was kept, if it was still growing then."""
+        if not self.history or self.beta is None:
+            return None
+        kept = min(self.history, key=lambda epoch: epoch.validation_loss).beta_now
+        return kept if self.history[0].beta_now < kept < 0.9 * self.beta else None
+
 
 def rows_for(
     subject: Subject, spec: str, data_dir: Path | None, *, binarise: bool
@@ -91,16 +102,22 @@ def rows_for(
         binarise: draw pixels once, with the grey levels as probabilities.
 
     Raises:
-        DataError: unreadable data, or rows of another shape than the model's.
+        DataError: unreadable data, or other rows than a run was trained on.
     """
-    found = []
-    for part in ("train", "validation"):
-        data = rows_of(subject, spec, part, data_dir).rows
-        x = torch.from_numpy(data.x)
-        if binarise:
-            x = torch.bernoulli(x[:ROWS], generator=torch.Generator().manual_seed(0))
-        found.append(Rows(data, x[:ROWS]))
-    return found[0], found[1]
+    train, validation = (
+        _rows(evaluate.rows_of(subject, spec, part, data_dir), binarise)
+        for part in ("train", "validation")
+    )
+    if isinstance(subject, RunSubject) and not validation.held_out:
+        raise DataError(f"{spec}: is not what {subject.origin.name} was trained on")
+    return train, validation
+
+
+def _rows(part: evaluate.Part, binarise: bool) -> Rows:
+    x = torch.from_numpy(part.rows.x[:ROWS])
+    if binarise:
+        x = torch.bernoulli(x, generator=torch.Generator().manual_seed(0))
+    return Rows(part.rows, x, part.held_out)
 
 
 def gather(subject: Subject, train: Rows, validation: Rows) -> Evidence:

@@ -6,7 +6,7 @@ from functools import partial
 
 from vaeserve_export.evaluation.comparison import Figure, claim, figures
 from vaeserve_export.evaluation.diagnosis import Diagnosis
-from vaeserve_export.evaluation.faults import Fault
+from vaeserve_export.evaluation.fault import Fault
 from vaeserve_export.evaluation.page import gallery, plots
 from vaeserve_export.evaluation.page.style import STYLE
 from vaeserve_export.trained.of_run import RunSubject
@@ -244,6 +244,11 @@ def _foot(diagnosis: Diagnosis) -> str:
         f"Nats are means a row over held-out rows. -log p(x) is estimated with {bound.samples} "
         "importance samples on some of them; vaeserve evaluate measures it fully."
     )
+    if not diagnosis.validation.held_out:
+        text += (
+            " A bundle does not say which rows it was trained on: the split of a run with the "
+            "default seed is taken, and overfitting may not show."
+        )
     far = diagnosis.departures
     if far is None:
         return f"{text} The data have no labels, so there are no Frechet distances."
