@@ -81,7 +81,9 @@ def test_a_picture_and_its_reconstruction(page: Page, digit: Callable[[int], Pat
     expect(look).to_contain_text("turned to grey, cut to its middle, resized from 120x160 to 8x8")
     expect(look).to_contain_text(re.compile(r"-ELBO\s*-?[\d.]+ nats"))
     expect(look.locator("svg circle")).to_have_count(10)
-    expect(page.locator("#look-line")).to_contain_text(re.compile(r"encode [\d.]+ ms"))
+    expect(page.locator("#look-line")).to_contain_text(
+        re.compile(r"encode [\d.]+ ms \(queue [\d.]+ · run [\d.]+ · network [\d.]+\)")
+    )
     page.get_by_label("Remove Image").click()
     drop(page, "#picture", digit(1))
     second = changed(page, "#look", first)
