@@ -1,13 +1,12 @@
 """One gesture of a visitor as calls of the client, each timed. Arrays in, arrays out."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 
-from vaeserve import Generated, Latents, Model, ModelInfo, Posterior, Score
+from vaeserve import Generated, Latency, Latents, Model, ModelInfo, Posterior, Score, timed
 from vaeserve_playground import dimensions
 from vaeserve_playground.dimensions import Dimension
 from vaeserve_playground.pictures import Levels
@@ -17,19 +16,19 @@ _ResultT = TypeVar("_ResultT")
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Runs calls and keeps how long each took.
+    """Runs calls of a model and keeps where the time of each went.
 
     Attributes:
-        calls: name and seconds of each, as the visitor's machine saw it.
+        calls: name and latency of each, as the client tells it.
     """
 
-    calls: list[tuple[str, float]] = field(default_factory=list)
+    calls: list[tuple[str, Latency]] = field(default_factory=list)
 
     def __call__(self, name: str, call: Callable[[], _ResultT]) -> _ResultT:
-        """Make a call; one that fails is not kept."""
-        start = time.perf_counter()
-        result = call()
-        self.calls.append((name, time.perf_counter() - start))
+        """Make one call; one that fails is not kept."""
+        with timed() as latencies:
+            result = call()
+        self.calls += [(name, latency) for latency in latencies]
         return result
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from vaeserve import Latency
 from vaeserve_playground.pictures import Levels
 
 _CHART_HEIGHT, _COLUMN, _MARGIN = 150, 46, 34
@@ -50,14 +51,13 @@ def table(rows: Sequence[tuple[str, str, str]]) -> str:
     return f'<table class="vae-table">{lines}</table>'
 
 
-def latencies(calls: Sequence[tuple[str, float]]) -> str:
-    """How long each call took.
+def latencies(calls: Sequence[tuple[str, Latency]]) -> str:
+    """How long each call took, and where the time went if the server tells.
 
     Args:
-        calls: name and seconds of each.
+        calls: name and latency of each.
     """
-    shown = " ".join(f"<b>{escape(name)}</b> {1e3 * seconds:.1f} ms" for name, seconds in calls)
-    return f'<p class="vae-latency">{shown}</p>'
+    return f'<p class="vae-latency">{"".join(_call(*each) for each in calls)}</p>'
 
 
 def problem(text: str) -> str:
@@ -113,3 +113,13 @@ def posterior_chart(indices: Sequence[int], mu: npt.ArrayLike, std: npt.ArrayLik
         "<figcaption>posterior, mu ± sigma, of the most active dimensions; "
         "the band is the prior</figcaption></figure>"
     )
+
+
+def _call(name: str, latency: Latency) -> str:
+    parts = ""
+    if latency.batches:
+        shown = " · ".join(
+            f"{part} {1e3 * getattr(latency, part):.1f}" for part in ("queue", "run", "network")
+        )
+        parts = f" <small>({shown})</small>"
+    return f"<span><b>{escape(name)}</b> {1e3 * latency.total:.1f} ms{parts}</span> "

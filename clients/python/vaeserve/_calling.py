@@ -64,7 +64,7 @@ def model_at(address: str, name: str | None) -> Iterator[Model]:
             if exc.reason != "MODEL_NOT_FOUND" or name is None:
                 raise
             hint = did_you_mean(name, _known_models(client))
-            raise NotFound(f"{exc.details}{hint}", code=exc.code, reason=exc.reason) from exc
+            raise NotFound(f"{exc.details}.{hint}", code=exc.code, reason=exc.reason) from exc
 
 
 def read_rows(handle: Model, source: Source) -> Array:

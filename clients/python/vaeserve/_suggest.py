@@ -23,5 +23,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if near:
         return f" Did you mean {' or '.join(map(repr, near))}?"
     if names and len(names) <= _LISTED:
-        return f" There is {', '.join(map(repr, names))}."
+        return f" Known: {', '.join(map(repr, names))}."
     return ""

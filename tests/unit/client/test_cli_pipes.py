@@ -146,7 +146,7 @@ def test_several_files_are_one_batch(script: Script, tmp_path: Path) -> None:
         (("encoed", "ADDRESS"), "No such command 'encoed'. Did you mean 'encode' or 'decode'?"),
         (("sample", "ADDRESS", "--temprature", "2"), "Did you mean '--temperature'?"),
         (("sample", "ADDRESS", "--json", "--model", "digit"), "Did you mean 'digits'?"),
-        (("sample", "ADDRESS", "--json", "--model", "cats"), "There is 'digits', 'faces'."),
+        (("sample", "ADDRESS", "--json", "--model", "cats"), "Known: 'digits', 'faces'."),
         (("edit", "ADDRESS", "--json", "-", "smiel=1"), "no attribute 'smiel'. Did you mean 'smil"),
     ],
 )

@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
+from vaeserve import BatchTime, Latency
 from vaeserve_playground import dimensions, markup
 
 
@@ -26,15 +27,19 @@ def test_text_cannot_become_markup() -> None:
     pieces = (
         markup.problem(bad),
         markup.hint(bad),
-        markup.latencies([(bad, 0.001)]),
+        markup.latencies([(bad, Latency(0.001, ()))]),
         markup.table([(bad, bad, bad)]),
     )
     for piece in pieces:
         assert bad not in piece
 
 
-def test_latencies_are_in_milliseconds() -> None:
-    assert "<b>encode</b> 1.5 ms" in markup.latencies([("encode", 0.0015)])
+def test_latencies_are_in_milliseconds_and_in_parts_where_they_are_told() -> None:
+    silent = markup.latencies([("encode", Latency(0.0015, ()))])
+    assert "<b>encode</b> 1.5 ms</span>" in silent
+    batch = BatchTime("digits-encoder", queue=0.001, run=0.002, rows=1, close_reason="idle")
+    told = markup.latencies([("encode", Latency(0.01, (batch,)))])
+    assert "<b>encode</b> 10.0 ms <small>(queue 1.0 · run 2.0 · network 7.0)</small>" in told
 
 
 def test_the_chart_shows_mu_and_sigma_of_the_chosen_dimensions() -> None:
