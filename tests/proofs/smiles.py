@@ -29,8 +29,8 @@ from vaeserve_export.latent.attribute import fit_attribute
 from vaeserve_export.latent.posterior import encode
 from vaeserve_export.trained.subject import Subject
 
-_AMOUNTS = (1.0, 2.0, 3.0)
-_RANDOM_DIRECTIONS = 4
+_AMOUNTS = (1.0, 2.0)
+_RANDOM_DIRECTIONS = 3
 _HALVINGS = 16  # of the interval in which the weight of the pixel difference is sought
 
 

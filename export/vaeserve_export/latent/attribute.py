@@ -92,9 +92,11 @@ def fit_attribute(
     choosing = max(1, int(len(taught) * CHOOSING_FRACTION))
     choose, fit = taught[:choosing], taught[choosing:]
     _require_both(labels, (fit, choose, report), name)
-    mu = encode(subject, x).mu.astype(np.float64)
+    posteriors = encode(subject, x)
+    mu = posteriors.mu.astype(np.float64)
+    sigma = np.exp(0.5 * posteriors.log_var.astype(np.float64)).mean(0)
     others = {key: value.astype(np.float64) for key, value in (project_out or {}).items()}
-    task = _Task(mu, labels, balance, np.array(list(others.values())) if others else None)
+    task = _Task(mu, sigma, labels, balance, np.array(list(others.values())) if others else None)
 
     tried = {m: task.auc(task.fit(m, fit), choose) for m in methods}
     chosen = max(methods, key=lambda m: tried[m])
@@ -117,6 +119,7 @@ class _Task(NamedTuple):
     """What every fit shares."""
 
     mu: Doubles
+    sigma: Doubles
     labels: Labels
     balance: Other | None
     others: Doubles | None
@@ -130,7 +133,9 @@ class _Task(NamedTuple):
     def fit(self, method: str, rows: Rows) -> Doubles:
         mu, labels, weights = self.mu[rows], self.labels[rows], self.weights(rows)
         difference = directions.mean_difference(mu, labels, weights)
-        fitted = directions.logistic(mu, labels, weights) if method == LOGISTIC else difference
+        fitted = difference
+        if method == LOGISTIC:
+            fitted = directions.logistic(mu, labels, weights, self.sigma)
         if self.others is None:
             return fitted
         return directions.scaled(directions.project_out(fitted, self.others), difference)

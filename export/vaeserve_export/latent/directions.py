@@ -9,9 +9,12 @@ balanced          the same after every kind of row (attribute x other labelling)
                   the data, and is no part of it, cancels.
 logistic          the normal of the plane that separates the classes best; a support vector machine
                   in Shen et al., "Interpreting the Latent Space of GANs" (InterFaceGAN), 2020.
-                  Strongly penalised: what orders the rows best (the filter) is not what an edit
-                  should add (the pattern: Haufe et al., "On the interpretation of weight vectors",
-                  2014). The penalty keeps it near the mean difference, less what is in the way.
+                  Made for edits in two ways. Strongly penalised: what orders the rows best (the
+                  filter) is not what an edit should add (the pattern: Haufe et al., "On the
+                  interpretation of weight vectors", 2014); the penalty keeps it near the mean
+                  difference, less what is in the way. And times sigma, dimension by dimension:
+                  where posteriors are wide, a step changes the picture little, so that the
+                  attribute is bought with the least change of everything else.
 """
 
 import numpy as np
@@ -45,16 +48,22 @@ def mean_difference(mu: Doubles, labels: Labels, weights: Doubles) -> Doubles:
     return difference
 
 
-def logistic(mu: Doubles, labels: Labels, weights: Doubles) -> Doubles:
-    """The normal of a logistic regression's plane, scaled like the others; [d].
+def logistic(mu: Doubles, labels: Labels, weights: Doubles, sigma: Doubles) -> Doubles:
+    """The normal of a logistic regression's plane times sigma, scaled like the others; [d].
 
     The latents are taken as they are and not standardised: each dimension's unit is the prior's,
     and a dimension that hardly varies must not get a large part of the direction.
+
+    Args:
+        mu: [rows, d].
+        labels: 0 or 1, [rows].
+        weights: of the rows, [rows].
+        sigma: mean standard deviation of the posteriors, [d].
     """
     model = LogisticRegression(C=1 / _PENALTY, max_iter=1000)
     with threadpool_limits(1):
         model.fit(mu, labels, sample_weight=weights / weights.sum())
-    return scaled(model.coef_[0], mean_difference(mu, labels, weights))
+    return scaled(model.coef_[0] * sigma, mean_difference(mu, labels, weights))
 
 
 def scaled(direction: Doubles, difference: Doubles) -> Doubles:

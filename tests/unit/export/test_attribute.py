@@ -62,6 +62,15 @@ def test_balancing_takes_the_confounder_out() -> None:
     assert abs(logistic[1] / logistic[0]) < 0.06
 
 
+def test_logistic_moves_less_where_a_step_changes_the_picture_more() -> None:
+    labels = np.random.default_rng(0).integers(2, size=1000)
+    mu = np.random.default_rng(1).normal(0, 0.5, (1000, 3))
+    mu[:, :2] += labels[:, None]  # two dimensions tell of it alike, one with a narrow posterior
+    data = rows(mu, np.array([0.04, 0.36, 0.36]))
+    fit = fit_attribute(KnownPosteriors(3), data.x, labels, name="smile", method="logistic")
+    assert fit.direction[1] / fit.direction[0] == pytest.approx(3, rel=0.15)
+
+
 def test_auto_takes_the_better_on_rows_that_are_not_reported() -> None:
     fit = _fit("auto")
     assert set(fit.tried) == {"logistic", "balanced"}
