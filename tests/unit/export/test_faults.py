@@ -135,7 +135,7 @@ class LinearGaussian:
         )
         self.likelihood = Likelihood("gaussian", variance)
         self.latent_dim = len(lengths)
-        self.input_shape = (6,)
+        self.input_shape: tuple[int, ...] = (6,)
         self.columns = torch.eye(6)[: self.latent_dim] * torch.tensor(lengths)[:, None]
         gain = torch.tensor(lengths) ** 2 / (variance * weight)
         self.sigma2 = 1 / (1 + gain)
@@ -145,7 +145,8 @@ class LinearGaussian:
         generator = torch.Generator().manual_seed(1)
         z = torch.randn(count, self.latent_dim, generator=generator)
         noise = torch.randn(count, 6, generator=generator)
-        return z @ self.columns + self.likelihood.variance**0.5 * noise
+        rows: Tensor = z @ self.columns + self.likelihood.variance**0.5 * noise
+        return rows
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mu = x @ self.encoder
