@@ -1,11 +1,14 @@
 """A browser that is installed, without a window, and the page it looks at."""
 
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
@@ -25,11 +28,18 @@ def installed() -> str:
 
 @contextmanager
 def playground(address: str) -> Iterator[str]:
-    """`vaeserve playground` as users start it; yields its URL."""
+    """`vaeserve playground` as users start it; yields its URL, and keeps nothing afterwards."""
     command = [sys.executable, "-m", "vaeserve", "playground", address, "--port", "0"]
-    with subprocess.Popen(
-        [*command, "--no-browser"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(
+            [*command, "--no-browser"],
+            env=os.environ | {"TMPDIR": folder},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
             words = process.stdout.readline().split()
@@ -37,7 +47,9 @@ def playground(address: str) -> Iterator[str]:
         finally:
             process.terminate()
             _, err = process.communicate(timeout=30)
+        assert process.returncode == 0, err
         assert "Traceback" not in err, err
+        assert not [*Path(folder).iterdir()], "the pictures that were dropped in are gone"
 
 
 @contextmanager
