@@ -66,7 +66,7 @@ wheel: $(STAMP) ## Build the wheel into dist/
 clean: ## Remove everything that make made
 	rm -rf $(VENV) dist demo .image
 
-.PHONY: bench bench-peers
+.PHONY: bench bench-sdk bench-peers
 BENCH_PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target
 bench: $(STAMP) ## Measure the server beside its peers; needs h2load; BENCH='--quick' or other options
 	PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m bench $(BENCH)
@@ -74,6 +74,13 @@ bench: $(STAMP) ## Measure the server beside its peers; needs h2load; BENCH='--q
 .PHONY: bench-train
 bench-train: $(STAMP) ## Measure what the trainer costs over a bare loop
 	OMP_NUM_THREADS=1 PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m bench_train
+
+bench-sdk: $(STAMP) ## Measure what the Python SDK costs over a raw stub call
+	PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m bench.sdk
+
+.PHONY: prove-diagnose
+prove-diagnose: $(STAMP) ## Train with the losses people get wrong: each must be named, the right one not
+	PYTHONPATH=tests $(BIN)/python -m prove_diagnose
 
 bench-peers: $(STAMP) ## Install what bench compares with (Triton, uvloop) into .bench/peers
 	$(BENCH_PIP) .bench/peers/triton-server --no-deps nvidia-pytriton==0.7.0

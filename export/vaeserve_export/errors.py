@@ -9,6 +9,10 @@ class DataError(VaeError):
     """The training data cannot be read or is not what it should be."""
 
 
+class NoSuchPart(DataError):
+    """A source that is sound, but without the part that was asked for."""
+
+
 class TrainError(VaeError):
     """Training cannot start, or cannot go on."""
 

@@ -12,10 +12,9 @@ import numpy.typing as npt
 from vaeserve.v1 import model_pb2
 from vaeserve.v1.noise import Doubles, Floats
 
-# A saturated sigmoid has forgotten its logit; its last values before that stand for it, as in
-# evaluation from the bundle.
-_ABOVE_ZERO = np.finfo(np.float32).tiny
-_BELOW_ONE = np.float32(1 - 2**-24)
+# A probability nearer to 0 or 1 counts as this one, as it did when the model was calibrated: what a
+# sigmoid makes of a logit out there differs from engine to engine.
+_MARGIN = np.float32(2**-23)
 
 # |1 - 2 lambda| below this: the normalising constant is better summed than divided.
 _SERIES_BELOW = 0.1
@@ -50,11 +49,11 @@ def reconstruction_nats(x: Floats, x_hat: Floats, info: model_pb2.ModelInfo) -> 
     if info.likelihood == model_pb2.LIKELIHOOD_GAUSSIAN:
         variance = info.gaussian_variance
         return row_sums(0.5 * (np.square(x - x_hat) / variance + math.log(2 * math.pi * variance)))
-    log_one = np.log(np.maximum(x_hat, _ABOVE_ZERO))
-    log_zero = np.log1p(-np.minimum(x_hat, _BELOW_ONE))
+    p = np.clip(x_hat, _MARGIN, 1 - _MARGIN)
+    log_one, log_zero = np.log(p), np.log1p(-p)
     nats = row_sums(-(x * log_one + (np.float32(1.0) - x) * log_zero))
     if info.likelihood == model_pb2.LIKELIHOOD_CONTINUOUS_BERNOULLI:
-        nats -= row_sums(log_normaliser(x_hat))
+        nats -= row_sums(log_normaliser(p))
     return nats
 
 
@@ -66,15 +65,15 @@ def log_normaliser(parameter: Floats) -> Doubles:
     0 / 0, the first terms of its series are used: artanh(y) / y = 1 + y^2/3 + y^4/5 + ...
 
     Args:
-        parameter: lambda, in [0, 1].
+        parameter: lambda, between 0 and 1.
     """
     # In doubles: both differences cancel.
-    clipped = np.clip(parameter, _ABOVE_ZERO, _BELOW_ONE).astype(np.float64)
-    y = 1.0 - 2.0 * clipped
+    wide = parameter.astype(np.float64)
+    y = 1.0 - 2.0 * wide
     square = np.square(y)
     series = np.log1p(square * (1 / 3 + square * (1 / 5 + square * (1 / 7 + square / 9))))
     far = np.where(np.abs(y) < _SERIES_BELOW, 0.5, y)
-    twice = np.where(np.abs(y) < _SERIES_BELOW, 1.0, np.log1p(-clipped) - np.log(clipped))
+    twice = np.where(np.abs(y) < _SERIES_BELOW, 1.0, np.log1p(-wide) - np.log(wide))
     return np.asarray(
         np.where(np.abs(y) < _SERIES_BELOW, math.log(2) + series, np.log(twice / far)), np.float64
     )
@@ -83,7 +82,7 @@ def log_normaliser(parameter: Floats) -> Doubles:
 def row_sums(terms: npt.NDArray[np.floating[Any]]) -> Doubles:
     """The sum of each row's elements, [rows].
 
-    Doubles are made first: a sum that converts as it goes is cut into pieces that depend on the
-    rows beside it, and so would its last bits.
+    Doubles are made first: a sum that converts as it goes passes through a buffer, and numpy does
+    not promise to cut every row alike there; a row's bits must not depend on the rows beside it.
     """
     return np.asarray(terms.reshape(len(terms), -1).astype(np.float64).sum(axis=1), np.float64)

@@ -166,7 +166,32 @@ SEALED_FAULTS: dict[str, tuple[str, dict[str, Any], str]] = {
         "golden.npz: holds no rows",
     ),
     "rows of another shape": ("golden.npz", {"x": np.zeros((4, 3), np.float32)}, "digits/2: "),
-    "ragged calibration": ("calibration.npz", {"percent": np.arange(3.0)}, "digits/2: "),
+    "ragged calibration": (
+        "calibration.npz",
+        {"percent": np.arange(3.0)},
+        "digits/2: calibration.npz: kl_nats is float64 [101], by the manifest it is float64 [3]",
+    ),
+    "weights that are no weights": (
+        "prior.npz",
+        {"weights": np.full(3, 0.5)},
+        "digits/2: prior.npz: weights must be positive and sum to 1",
+    ),
+    "factors that are no factors": (
+        "prior.npz",
+        {"cholesky": np.ones((3, 20, 20))},
+        "digits/2: prior.npz: cholesky must be lower triangular with a positive diagonal",
+    ),
+    "means that are no numbers": (
+        "prior.npz",
+        {"means": np.full((3, 20), np.nan)},
+        "digits/2: prior.npz: means holds NaN or infinite values",
+    ),
+    "a direction too few": (
+        "attributes.npz",
+        {"directions": np.ones((2, 20), np.float32)},
+        "digits/2: attributes.npz: directions is float32 [2, 20], by the manifest it is float32 "
+        "[3, 20]",
+    ),
 }
 
 

@@ -42,6 +42,18 @@ def encode(**changes: object) -> pb.EncodeRequest:
     return pb.EncodeRequest(**fields)  # type: ignore[arg-type]  # each case names real fields
 
 
+def edit(**changes: object) -> pb.EditRequest:
+    fields = {"model": "digits", "input": to_tensor(ROWS), "amounts": {"smile": 2.0}, **changes}
+    return pb.EditRequest(**fields)  # type: ignore[arg-type]  # each case names real fields
+
+
+def score(**changes: object) -> pb.ScoreRequest:
+    fields = {"model": "digits", "input": to_tensor(ROWS), **changes}
+    return pb.ScoreRequest(**fields)  # type: ignore[arg-type]  # each case names real fields
+
+
+EDIT, SCORE, SAMPLE = f"{VAE}/Edit", f"{VAE}/Score", f"{VAE}/Sample"
+
 CASES: dict[str, tuple[str, Message | bytes, Code, str | None]] = {
     "encode": (ENCODE, encode(), Code.OK, None),
     "sample": (f"{VAE}/Sample", pb.SampleRequest(model="rgb", n=3, seed=5), Code.OK, None),
@@ -50,6 +62,86 @@ CASES: dict[str, tuple[str, Message | bytes, Code, str | None]] = {
         pb.DecodeRequest(model="digits", latents=to_tensor(Z)),
         Code.OK,
         None,
+    ),
+    "sample of the fitted prior": (
+        SAMPLE,
+        pb.SampleRequest(model="digits", n=3, seed=5, prior=pb.PRIOR_FITTED),
+        Code.OK,
+        None,
+    ),
+    "sample of a prior that was not fitted": (
+        SAMPLE,
+        pb.SampleRequest(model="rgb", n=3, seed=5, prior=pb.PRIOR_FITTED),
+        Code.FAILED_PRECONDITION,
+        "NO_FITTED_PRIOR",
+    ),
+    "sample of an unknown prior": (
+        SAMPLE,
+        pb.SampleRequest(model="digits", n=3, prior=9),  # type: ignore[arg-type]
+        Code.INVALID_ARGUMENT,
+        "INVALID_OPTION",
+    ),
+    "edit": (EDIT, edit(preserve=["hat"], outputs=[1, 2]), Code.OK, None),
+    "edit of latents": (EDIT, edit(input=None, latents=to_tensor(Z)), Code.OK, None),
+    "edit of many": (EDIT, edit(input=to_tensor(np.tile(ROWS, (128, 1, 1, 1)))), Code.OK, None),
+    "edit of nothing": (EDIT, edit(input=None), Code.INVALID_ARGUMENT, "INVALID_OPTION"),
+    "edit of NaN": (EDIT, edit(input=to_tensor(SPOILT)), Code.INVALID_ARGUMENT, "NOT_FINITE"),
+    "edit of latents that are NaN": (
+        EDIT,
+        edit(input=None, latents=to_tensor(Z * np.nan), outputs=[2]),
+        Code.INVALID_ARGUMENT,
+        "NOT_FINITE",
+    ),
+    "edit in another latent space": (
+        EDIT,
+        edit(input=None, latents=to_tensor(Z), latent_space_id="0" * 32),
+        Code.FAILED_PRECONDITION,
+        "LATENT_SPACE_MISMATCH",
+    ),
+    "edit by nobody knows what": (
+        EDIT,
+        edit(amounts={"\N{SNOWMAN}" * 99: 1}),
+        Code.NOT_FOUND,
+        "ATTRIBUTE_NOT_FOUND",
+    ),
+    "edit that preserves nobody knows what": (
+        EDIT,
+        edit(preserve=["age"]),
+        Code.NOT_FOUND,
+        "ATTRIBUTE_NOT_FOUND",
+    ),
+    "edit that preserves what it moves": (
+        EDIT,
+        edit(preserve=["smile"]),
+        Code.INVALID_ARGUMENT,
+        "INVALID_OPTION",
+    ),
+    "edit without end": (
+        EDIT,
+        edit(amounts={"smile": np.inf}),
+        Code.INVALID_ARGUMENT,
+        "INVALID_OPTION",
+    ),
+    "edit of a model without attributes": (
+        EDIT,
+        edit(model="vectors", input=to_tensor(np.zeros((1, 6), np.float32))),
+        Code.FAILED_PRECONDITION,
+        "NO_ATTRIBUTES",
+    ),
+    "score": (SCORE, score(), Code.OK, None),
+    "score with draws": (SCORE, score(draws=300, seed=5), Code.OK, None),
+    "score of NaN": (SCORE, score(input=to_tensor(SPOILT)), Code.INVALID_ARGUMENT, "NOT_FINITE"),
+    "score with too many draws": (
+        SCORE,
+        score(draws=2**31),
+        Code.OUT_OF_RANGE,
+        "TOO_MANY_ROWS",
+    ),
+    "score from beyond the last row": (
+        SCORE,
+        score(draws=1, first_row=2**40),
+        Code.INVALID_ARGUMENT,
+        "INVALID_OPTION",
     ),
     "list": (f"{MODELS}/ListModels", model_service_pb2.ListModelsRequest(), Code.OK, None),
     "an empty message": (f"{OIP}/ServerLive", b"", Code.OK, None),

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from support.repositories import ROW_SHAPES
-from vaeserve import AsyncClient, Client, Latents
+from vaeserve import AsyncClient, Client, FailedPrecondition, Latents, NotFound
 from vaeserve.v1.noise import Stream, standard_normal
 from vaeserve_export.training.run import load_model
 from vaeserve_export.vae.model import Vae, reparameterise
@@ -138,6 +138,40 @@ async def test_interpolate_round(call: Call, vae: Vae) -> None:
     norms = np.linalg.norm(latents, axis=1)
     close(norms, np.linspace(np.linalg.norm(a), np.linalg.norm(b), 5))
     close(np.asarray(path).reshape(5, *vae.config.input_shape), decode(vae, latents))
+
+
+async def test_score(call: Call, vae: Vae, x: Floats) -> None:
+    """The importance-weighted bound of one draw is its log ratio; elsewhere against densities."""
+    scored = await call("score", x, draws=1, seed=8)
+    mu, log_var = encode(vae, x)
+    eps = torch.from_numpy(noise(Stream.POSTERIOR, 8, mu.shape[1]))
+    z = reparameterise(mu, log_var, eps)
+    ratio = 0.5 * (eps.square() + log_var - z.square()).sum(1).numpy()
+    np.testing.assert_allclose(
+        scored.importance_weighted, scored.reconstruction - ratio, rtol=1e-5, atol=1e-4
+    )
+    assert ((scored.typicality >= 0) & (scored.typicality <= 1)).all()
+
+
+async def test_edit(call: Call, name: str, x: Floats) -> None:
+    if name != "digits":
+        with pytest.raises(FailedPrecondition, match="has no attributes"):
+            await call("edit", x, {"smile": 1.0})
+        return
+    edited = await call("edit", x, {"smile": 1.5}, preserve=["hat"], latents=True)
+    back = await call("edit", edited.latents, {"smile": -1.5}, preserve=["hat"])
+    close(back, await call("reconstruct", x))
+    with pytest.raises(NotFound, match="no attribute 'smlie'; there is: glasses, hat, smile"):
+        await call("edit", x, {"smlie": 1.0})
+
+
+async def test_sample_of_the_fitted_prior(call: Call, vae: Vae, name: str) -> None:
+    if name != "digits":
+        with pytest.raises(FailedPrecondition, match="has no fitted prior"):
+            await call("sample", 3, prior="fitted")
+        return
+    drawn = await call("sample", 7, seed=3, prior="fitted", latents=True)
+    close(drawn, decode(vae, np.asarray(drawn.latents)))
 
 
 async def test_uint8_pictures_there_and_back(call: Call, vae: Vae, name: str) -> None:

@@ -87,11 +87,20 @@ def test_company_changes_nothing(client: Client, address: str, x: Floats) -> Non
     samples = model.sample(100, seed=7)
     draws = model.encode(x, draws=2, seed=7).draws
     mu = model.encode(x).mu
+    scored = model.score(x, draws=20, seed=7).importance_weighted
+    fitted = model.sample(100, seed=7, prior="fitted")
+    edited = model.edit(x, {"smile": 1.0}, preserve=["hat"])
+    assert scored is not None
     with company(address):
         for _ in range(10):
             np.testing.assert_array_equal(model.sample(10, seed=7), samples[:10])
             np.testing.assert_array_equal(model.encode(x, draws=2, seed=7).draws, draws)
             np.testing.assert_array_equal(model.encode(x[:1]).mu, mu[:1])
+            part = model.score(x[3:5], draws=20, seed=7, first_row=3).importance_weighted
+            np.testing.assert_array_equal(part, scored[3:5])
+            np.testing.assert_array_equal(model.sample(10, seed=7, prior="fitted"), fitted[:10])
+            other = model.edit(x[:1], {"smile": 1.0}, preserve=["hat"])
+            np.testing.assert_array_equal(other, edited[:1])
 
 
 def test_a_split_request_is_the_same_request(repository: Path, x: Floats) -> None:
@@ -103,8 +112,15 @@ def test_a_split_request_is_the_same_request(repository: Path, x: Floats) -> Non
                 posterior = model.encode(x, draws=2, seed=7)
                 drawn = model.reconstruct(x, draw=True, seed=9)
                 path = model.interpolate(x[:6], x[6:12], steps=5, path="slerp")
+                fitted = model.sample(40, seed=7, prior="fitted")
+                edited = model.edit(x, {"smile": 2.0}, preserve=["hat"])
+                scored = model.score(x, draws=30, seed=3)
+                standard = model.sample(40, seed=7)
                 answers.append(
-                    (posterior.mu, posterior.draws, drawn, model.sample(40, seed=7), path)
+                    (
+                        *(posterior.mu, posterior.draws, drawn, path, standard, fitted, edited),
+                        *(scored.importance_weighted, scored.percentile),
+                    )
                 )
         for left, right in zip(*answers, strict=True):
             np.testing.assert_array_equal(np.asarray(left), np.asarray(right))

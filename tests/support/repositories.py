@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vaeserve.v1 import bundle, model_pb2
+from vaeserve_export import npz
 from vaeserve_export.bundling.of_run import export_run
 from vaeserve_export.data.dataset import Dataset, load
 from vaeserve_export.training.settings import TrainSettings
@@ -12,8 +14,11 @@ from vaeserve_export.training.train import train
 ROW_SHAPES = {"digits": (1, 8, 8), "rgb": (3, 9, 11), "vectors": (6,)}
 
 
+ATTRIBUTES = ("glasses", "hat", "smile")
+
+
 def make_repository(folder: Path) -> Path:
-    """Train and export one model of each kind.
+    """Train and export one model of each kind; `digits` gets a fitted prior and ATTRIBUTES.
 
     Args:
         folder: gets `runs/NAME` and `repository/NAME/1`.
@@ -38,7 +43,40 @@ def make_repository(folder: Path) -> Path:
         run = folder / "runs" / name
         train(settings[name], rows, run)
         export_run(run, folder / "repository", name)
+    add_toolkit(folder / "repository" / "digits" / "1")
     return folder / "repository"
+
+
+def add_toolkit(folder: Path) -> None:
+    """Put a prior of three components and a direction for each of ATTRIBUTES into a bundle.
+
+    They were never fitted: any will do to be served.
+    """
+    info = bundle.read_manifest(folder)
+    rng = np.random.default_rng(7)
+    k, d = 3, info.latent_shape[0]
+    factors = np.tril(rng.normal(scale=0.1, size=(k, d, d)), -1)
+    factors += np.eye(d) * rng.uniform(0.3, 0.8, (k, 1, d))
+    arrays = {
+        bundle.PRIOR: {
+            "weights": np.array([0.2, 0.5, 0.3]),
+            "means": rng.normal(size=(k, d)),
+            "cholesky": factors,
+        },
+        bundle.ATTRIBUTES: {"directions": rng.normal(size=(len(ATTRIBUTES), d)).astype(np.float32)},
+    }
+    info.prior.CopyFrom(
+        model_pb2.FittedPrior(components=k, rows=1000, held_out_nats=25.0, standard_nats=30.0)
+    )
+    info.attributes.extend(
+        model_pb2.Attribute(name=name, method="balanced", auc=0.9, positives=300, negatives=700)
+        for name in ATTRIBUTES
+    )
+    for name, named in arrays.items():
+        content = npz.to_bytes(dict(named))
+        (folder / name).write_bytes(content)
+        info.files.append(bundle.digest(name, content))
+    bundle.write_manifest(folder, info)
 
 
 def add_precisions(run: Path, repository: Path) -> None:

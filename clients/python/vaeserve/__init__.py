@@ -11,8 +11,10 @@
 `VaeserveError`.
 """
 
-from vaeserve._async_client import AsyncClient, AsyncModel
-from vaeserve._client import Client, Model
+from vaeserve._async_client import AsyncClient
+from vaeserve._async_model import AsyncModel
+from vaeserve._client import Client
+from vaeserve._columns import Column
 from vaeserve._errors import (
     AccessDenied,
     Cancelled,
@@ -34,8 +36,19 @@ from vaeserve._errors import (
     VaeserveError,
     VersionChanged,
 )
-from vaeserve._info import Limits, ModelInfo, ModelState, Preprocessing
-from vaeserve._results import Generated, Latents, Posterior
+from vaeserve._info import (
+    Attribute,
+    FittedPrior,
+    LatentStatistics,
+    Limits,
+    ModelInfo,
+    ModelState,
+    Preprocessing,
+)
+from vaeserve._latency import BatchTime, Latency, timed
+from vaeserve._latents import Latents
+from vaeserve._model import Model
+from vaeserve._results import Generated, Posterior, Score
 from vaeserve._security import Tls
 from vaeserve._version import __version__
 
@@ -43,16 +56,22 @@ __all__ = [
     "AccessDenied",
     "AsyncClient",
     "AsyncModel",
+    "Attribute",
+    "BatchTime",
     "Cancelled",
     "Client",
     "ClientClosed",
+    "Column",
     "DeadlineExceeded",
     "FailedPrecondition",
     "FieldViolation",
+    "FittedPrior",
     "Generated",
     "InternalError",
     "InvalidInput",
+    "Latency",
     "LatentSpaceMismatch",
+    "LatentStatistics",
     "Latents",
     "Limits",
     "MessageTooLarge",
@@ -65,6 +84,7 @@ __all__ = [
     "Posterior",
     "Preprocessing",
     "ResourceExhausted",
+    "Score",
     "Tls",
     "TooManyRows",
     "Unavailable",
@@ -72,4 +92,5 @@ __all__ = [
     "VaeserveError",
     "VersionChanged",
     "__version__",
+    "timed",
 ]

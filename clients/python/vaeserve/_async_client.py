@@ -2,24 +2,14 @@
 
 # ruff: noqa: ASYNC109  a timeout is the call's deadline, which is sent to the server
 
-import asyncio
-from collections.abc import Callable, Sequence
 from typing import Self
 
-import numpy as np
-import numpy.typing as npt
-from grpc import aio
-
-from vaeserve import _channel, _requests
-from vaeserve._connection import AsyncConnection, held_by_task
-from vaeserve._errors import InvalidInput, NotFound
-from vaeserve._info import ModelInfo, ModelState
-from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
-from vaeserve._results import Array, Generated, Posterior
+from vaeserve import _channel
+from vaeserve._async_connection import AsyncConnection
+from vaeserve._async_model import AsyncModel
+from vaeserve._info import ModelState
 from vaeserve._security import Tls, Token, security
 from vaeserve.v1 import model_service_pb2
-
-_PARTS_IN_FLIGHT = 4  # requests of one split call that are under way at the same time
 
 
 class AsyncClient:
@@ -54,7 +44,7 @@ class AsyncClient:
         reply = await self._connection.call(method, request, deadline)
         return [ModelState.from_message(state) for state in reply.models]
 
-    def model(self, name: str, *, version: int | None = None) -> "AsyncModel":
+    def model(self, name: str, *, version: int | None = None) -> AsyncModel:
         """As `Client.model`."""
         return AsyncModel(self._connection, name, version)
 
@@ -67,185 +57,3 @@ class AsyncClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-
-class AsyncModel:
-    """A model of the server, by name. Made by `AsyncClient.model`.
-
-    As `Model`, with `await`; `info` is a method here. The parts of a split call are sent a few at a
-    time.
-
-    Attributes:
-        name: name of the model.
-        version: the version held on to, or None.
-    """
-
-    def __init__(self, connection: AsyncConnection, name: str, version: int | None) -> None:
-        self.name = name
-        self.version = version
-        self._connection = connection
-        self._fetching = asyncio.Lock()
-        self._info: ModelInfo | None = None
-
-    async def info(self) -> ModelInfo:
-        """As `Model.info`."""
-        return await self._info_by(self._connection.deadline(None))
-
-    async def encode(
-        self,
-        x: npt.ArrayLike,
-        *,
-        draws: int = 0,
-        seed: int | None = None,
-        first_row: int = 0,
-        timeout: float | None = None,
-    ) -> Posterior:
-        """As `Model.encode`."""
-        return await self._run(
-            self._connection.vae.Encode,
-            timeout,
-            lambda info: _requests.encode(
-                info, self.version or 0, x, draws=draws, seed=seed, first_row=first_row
-            ),
-        )
-
-    async def sample(
-        self,
-        n: int,
-        *,
-        seed: int | None = None,
-        temperature: float = 1.0,
-        first_row: int = 0,
-        latents: bool = False,
-        dtype: npt.DTypeLike = np.float32,
-        timeout: float | None = None,
-    ) -> Generated:
-        """As `Model.sample`."""
-        return await self._run(
-            self._connection.vae.Sample,
-            timeout,
-            lambda info: _requests.sample(
-                info,
-                self.version or 0,
-                n,
-                seed=seed,
-                temperature=temperature,
-                first_row=first_row,
-                latents=latents,
-                dtype=dtype,
-            ),
-        )
-
-    async def decode(
-        self,
-        z: npt.ArrayLike,
-        *,
-        dtype: npt.DTypeLike = np.float32,
-        timeout: float | None = None,
-    ) -> Array:
-        """As `Model.decode`."""
-        return await self._run(
-            self._connection.vae.Decode,
-            timeout,
-            lambda info: _requests.decode(info, self.version or 0, z, dtype=dtype),
-        )
-
-    async def reconstruct(
-        self,
-        x: npt.ArrayLike,
-        *,
-        draw: bool = False,
-        seed: int | None = None,
-        first_row: int = 0,
-        dtype: npt.DTypeLike = np.float32,
-        timeout: float | None = None,
-    ) -> Array:
-        """As `Model.reconstruct`."""
-        return await self._run(
-            self._connection.vae.Reconstruct,
-            timeout,
-            lambda info: _requests.reconstruct(
-                info, self.version or 0, x, draw=draw, seed=seed, first_row=first_row, dtype=dtype
-            ),
-        )
-
-    async def interpolate(
-        self,
-        start: npt.ArrayLike,
-        end: npt.ArrayLike,
-        *,
-        steps: int = 8,
-        path: str = "lerp",
-        latents: bool = False,
-        dtype: npt.DTypeLike = np.float32,
-        timeout: float | None = None,
-    ) -> Generated:
-        """As `Model.interpolate`."""
-        return await self._run(
-            self._connection.vae.Interpolate,
-            timeout,
-            lambda info: _requests.interpolate(
-                info,
-                self.version or 0,
-                start,
-                end,
-                steps=steps,
-                path=path,
-                latents=latents,
-                dtype=dtype,
-            ),
-        )
-
-    def __repr__(self) -> str:
-        pinned = "" if self.version is None else f", version={self.version}"
-        return f"<AsyncModel {self.name!r}{pinned} at {self._connection.target}>"
-
-    async def _info_by(self, deadline: float) -> ModelInfo:
-        async with held_by_task(self._fetching, deadline):
-            if self._info is None:
-                request = _requests.get_model(self.name, self.version)
-                reply = await self._connection.call(
-                    self._connection.catalogue.GetModel, request, deadline
-                )
-                self._info = ModelInfo.from_message(reply.model)
-            return self._info
-
-    async def _run(
-        self,
-        method: "aio.UnaryUnaryMultiCallable[RequestT, ReplyT]",
-        timeout: float | None,
-        plan_for: Callable[[ModelInfo], Plan[RequestT, ReplyT, ResultT]],
-    ) -> ResultT:
-        """Carry out a call, a few parts at a time."""
-        deadline = self._connection.deadline(timeout)
-        info = await self._info_by(deadline)
-        try:
-            plan = plan_for(info)
-            replies = await self._send_all(method, plan, deadline)
-        except (InvalidInput, NotFound):
-            self._info = None  # perhaps another version is served by now: look again next time
-            raise
-        if replies[-1].version != info.version:
-            self._info = None
-        return plan.join(replies)
-
-    async def _send_all(
-        self,
-        method: "aio.UnaryUnaryMultiCallable[RequestT, ReplyT]",
-        plan: Plan[RequestT, ReplyT, ResultT],
-        deadline: float,
-    ) -> Sequence[ReplyT]:
-        """Send the parts; the first failure, or a cancel, ends those still under way."""
-        gate = asyncio.Semaphore(_PARTS_IN_FLIGHT)
-
-        async def send(part: range) -> ReplyT:
-            async with gate:
-                return await self._connection.call(method, plan.build(part), deadline)
-
-        tasks = [asyncio.ensure_future(send(part)) for part in plan.parts]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from vaeserve._errors import VaeserveError
+from vaeserve._suggest import did_you_mean
 from vaeserve._version import __version__
 
 
@@ -23,6 +24,7 @@ class _Entry(NamedTuple):
 
 
 _EXPORT, _SERVER, _CLIENT = "vaeserve_export.cli", "vaeserve_server.cli", "vaeserve._commands"
+_LATENT = "vaeserve._latent_commands"
 _COMMANDS = {
     "train": _Entry(f"{_EXPORT}.train:train", ("train",), "Train a VAE."),
     "fit-prior": _Entry(
@@ -31,6 +33,9 @@ _COMMANDS = {
     "fit-attribute": _Entry(
         f"{_EXPORT}.fit_attribute:fit_attribute", ("train",), "Fit a direction to edit along."
     ),
+    "diagnose": _Entry(
+        f"{_EXPORT}.diagnose:diagnose", ("train",), "Name what is wrong with a trained VAE."
+    ),
     "export": _Entry(
         f"{_EXPORT}.export:export", ("train",), "Export a trained VAE to a repository."
     ),
@@ -38,16 +43,22 @@ _COMMANDS = {
     "verify": _Entry(f"{_EXPORT}.verify:verify", ("train",), "Check an exported bundle."),
     "serve": _Entry(f"{_SERVER}:serve", ("server", "gpu"), "Serve a model repository."),
     "doctor": _Entry(f"{_SERVER}:doctor", ("server", "gpu"), "Say what this machine can serve."),
-    "models": _Entry(f"{_CLIENT}:models", ("images",), "List the models of a server."),
+    "models": _Entry("vaeserve._catalogue:models", ("images",), "List the models of a server."),
     "encode": _Entry(f"{_CLIENT}:encode", ("images",), "Encode pictures to posteriors."),
     "decode": _Entry(f"{_CLIENT}:decode", ("images",), "Decode latents to pictures."),
     "sample": _Entry(f"{_CLIENT}:sample", ("images",), "Draw pictures from the prior."),
     "reconstruct": _Entry(f"{_CLIENT}:reconstruct", ("images",), "Encode and decode pictures."),
     "interpolate": _Entry(f"{_CLIENT}:interpolate", ("images",), "Walk between two pictures."),
+    "edit": _Entry(f"{_LATENT}:edit", ("images",), "Move pictures along attributes."),
+    "score": _Entry(f"{_LATENT}:score", ("images",), "Say how well a model knows pictures."),
     "loadtest": _Entry("vaeserve_loadtest.cli:loadtest", ("loadtest",), "Measure under load."),
+    "playground": _Entry(
+        "vaeserve_playground.cli:playground", ("playground",), "Look at models on a local web page."
+    ),
     "demo": _Entry(
         "vaeserve_demo.cli:demo", ("demo",), "Train, export, serve and call, in one go."
     ),
+    "completion": _Entry("vaeserve._completion:completion", ("images",), "Complete in a shell."),
 }
 
 
@@ -70,6 +81,15 @@ class _LazyGroup(click.Group):
         module, _, attribute = _COMMANDS[cmd_name].target.partition(":")
         command: click.Command = getattr(import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but the nearest names are told for one that is not in the table."""
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {name!r}.{did_you_mean(name, _COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands from the table, so that help imports nothing."""

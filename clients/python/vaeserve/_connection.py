@@ -1,18 +1,17 @@
-"""A channel with its stubs, and the one place where a request is sent: deadline, retries, errors.
+"""Channels with their stubs, and the one place where a request is sent: deadline, retries, errors.
 
-Blocking and asyncio twins side by side; they differ in how they wait and in nothing else.
+Its twin is `_async_connection`; they differ in how they wait and in nothing else.
 """
 
-import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import grpc
-from grpc import aio
 
-from vaeserve import _channel
+from vaeserve import _channel, _forks
 from vaeserve._errors import (
     ClientClosed,
     DeadlineExceeded,
@@ -20,13 +19,16 @@ from vaeserve._errors import (
     from_rpc_error,
     retry_delay,
 )
-from vaeserve._security import Security
+from vaeserve._latency import ASK, BatchTime, batches_of
+from vaeserve._security import Metadata, Security
 from vaeserve.v1 import model_service_pb2_grpc, vae_service_pb2_grpc
+
+Batches = list[BatchTime] | None
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
 
-_STILL_FETCHING = "the timeout passed while another call asked what the model is"
+STILL_FETCHING = "the timeout passed while another call asked what the model is"
 
 
 @contextmanager
@@ -37,25 +39,23 @@ def held(lock: threading.Lock, deadline: float) -> Iterator[None]:
         DeadlineExceeded: it was not free in time.
     """
     if not lock.acquire(timeout=_channel.remaining(deadline)):
-        raise DeadlineExceeded(_STILL_FETCHING)
+        raise DeadlineExceeded(STILL_FETCHING)
     try:
         yield
     finally:
         lock.release()
 
 
-@asynccontextmanager
-async def held_by_task(lock: asyncio.Lock, deadline: float) -> AsyncIterator[None]:
-    """As `held`."""
-    try:
-        async with asyncio.timeout(_channel.remaining(deadline)):
-            await lock.acquire()
-    except TimeoutError as exc:
-        raise DeadlineExceeded(_STILL_FETCHING) from exc
-    try:
-        yield
-    finally:
-        lock.release()
+class Pending(NamedTuple, Generic[ReplyT]):
+    """A request under way.
+
+    Attributes:
+        answer: waits for its answer, and sends it again where `Connection.call` would.
+        cancel: gives it up, here and on the server.
+    """
+
+    answer: Callable[[], ReplyT]
+    cancel: Callable[[], object]
 
 
 class Connection:
@@ -73,13 +73,15 @@ class Connection:
         self._retries = retries
         self._security = security
         self._closed = threading.Event()
+        self._forked = False
+        _forks.watch(self)
         configs = [_channel.plain(retries), _channel.checked()][: 1 + (retries > 0)]
         self._channels = [
             _channel.open_channel(target, config, security.credentials) for config in configs
         ]
         self.catalogue = model_service_pb2_grpc.ModelServiceStub(self._channels[0])
         self.vae = vae_service_pb2_grpc.VaeServiceStub(self._channels[-1])
-        self._plain = _spares(
+        self._plain = spares(
             self.vae, vae_service_pb2_grpc.VaeServiceStub(self._channels[0]), retries
         )
 
@@ -92,22 +94,75 @@ class Connection:
         method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
         request: RequestT,
         deadline: float,
+        batches: Batches = None,
     ) -> ReplyT:
         """Send one request, and again after a full queue, for as long as the deadline allows.
+
+        Args:
+            method: of one of the stubs.
+            request: what to send.
+            deadline: moment of `deadline`.
+            batches: gets what the server tells of its time, which it is then asked for.
 
         Raises:
             VaeserveError: the call failed, or this is closed.
         """
+        return self._until_answered(None, method, request, deadline, batches)
+
+    def begin(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        request: RequestT,
+        deadline: float,
+        batches: Batches = None,
+    ) -> "Pending[ReplyT]":
+        """As `call`, without waiting for the answer.
+
+        Raises:
+            VaeserveError: it cannot be sent.
+        """
+        if self._closed.is_set():
+            raise closed_error(self.target, forked=self._forked)
+        asked = self._metadata(batches)
+        try:
+            sent = method.future(request, timeout=time_left(deadline), metadata=asked)
+        except ValueError:
+            if self._closed.is_set():
+                raise closed_error(self.target, forked=self._forked) from None
+            raise
+        answer = partial(self._until_answered, sent, method, request, deadline, batches)
+        return Pending(answer, sent.cancel)
+
+    def _until_answered(
+        self,
+        sent: Any,  # a future of grpcio, whose type is private; None to send it here
+        method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        request: RequestT,
+        deadline: float,
+        batches: Batches,
+    ) -> ReplyT:
         while not self._closed.is_set():
-            timeout = _time_left(deadline)
+            reply: ReplyT
             try:
-                return method(request, timeout=timeout, metadata=self._security.metadata())
+                if sent is not None:
+                    reply = sent.result()
+                elif batches is None:
+                    asked = self._security.metadata()
+                    return method(request, timeout=time_left(deadline), metadata=asked)
+                else:
+                    asked = self._metadata(batches)
+                    reply, sent = method.with_call(
+                        request, timeout=time_left(deadline), metadata=asked
+                    )
+                if batches is not None:
+                    batches += batches_of(sent.trailing_metadata())
             except ValueError:
                 # What gRPC raises for a channel that was closed since the check above.
                 if self._closed.is_set():
                     break
                 raise
             except grpc.RpcError as exc:
+                sent = None
                 if self._closed.is_set():
                     break
                 error = from_rpc_error(exc, self.target)
@@ -117,93 +172,45 @@ class Connection:
                 delay = retry_delay(error, _channel.remaining(deadline))
                 if delay is None or not self._retries:
                     raise error from exc
+            else:
+                return reply
             self._closed.wait(delay)
-        raise ClientClosed(f"the client for {self.target} is closed")
+        raise closed_error(self.target, forked=self._forked)
+
+    def _metadata(self, batches: Batches) -> Metadata:
+        own = self._security.metadata()
+        return own if batches is None else own + ASK
+
+    def forked(self) -> None:
+        """Called in a forked child: from now on it is closed there."""
+        self._forked = True
+        self._closed = threading.Event()  # another thread may have held the old one's lock
+        self._closed.set()
 
     def close(self) -> None:
         """Cancel what is under way and disconnect; may be repeated."""
         self._closed.set()
+        if self._forked:
+            return
         for channel in self._channels:
             channel.close()
 
 
-class AsyncConnection:
-    """What an `AsyncClient` and its models share; for the tasks of the running event loop.
-
-    Attributes:
-        target: where the server is.
-        catalogue: stub of the ModelService.
-        vae: stub of the VaeService.
-    """
-
-    def __init__(self, target: str, timeout: float, retries: int, security: Security) -> None:
-        self.target = target
-        self._timeout = timeout
-        self._retries = retries
-        self._security = security
-        self._closed = asyncio.Event()
-        configs = [_channel.plain(retries), _channel.checked()][: 1 + (retries > 0)]
-        self._channels = [
-            _channel.open_async_channel(target, config, security.credentials) for config in configs
-        ]
-        self.catalogue = model_service_pb2_grpc.ModelServiceStub(self._channels[0])
-        self.vae = vae_service_pb2_grpc.VaeServiceStub(self._channels[-1])
-        self._plain = _spares(
-            self.vae, vae_service_pb2_grpc.VaeServiceStub(self._channels[0]), retries
+def closed_error(target: str, *, forked: bool) -> ClientClosed:
+    if forked:
+        return ClientClosed(
+            f"the client for {target} was made before this process was forked; make one here, or "
+            "start processes by spawn or forkserver"
         )
-
-    def deadline(self, timeout: float | None) -> float:
-        """As `Connection.deadline`."""
-        return _channel.deadline_after(self._timeout if timeout is None else timeout)
-
-    async def call(
-        self,
-        method: "aio.UnaryUnaryMultiCallable[RequestT, ReplyT]",
-        request: RequestT,
-        deadline: float,
-    ) -> ReplyT:
-        """As `Connection.call`."""
-        while not self._closed.is_set():
-            timeout = _time_left(deadline)
-            try:
-                return await method(request, timeout=timeout, metadata=self._security.metadata())
-            except (asyncio.CancelledError, aio.UsageError):
-                # A channel that is closed cancels its calls, though nobody cancelled their tasks.
-                if self._closed.is_set() and not _being_cancelled():
-                    break
-                raise
-            except grpc.RpcError as exc:
-                if self._closed.is_set():
-                    break
-                error = from_rpc_error(exc, self.target)
-                if isinstance(error, Unavailable) and method in self._plain:
-                    method = self._plain[method]
-                    continue
-                delay = retry_delay(error, _channel.remaining(deadline))
-                if delay is None or not self._retries:
-                    raise error from exc
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), delay)
-        raise ClientClosed(f"the client for {self.target} is closed")
-
-    async def close(self) -> None:
-        """As `Connection.close`."""
-        self._closed.set()
-        for channel in self._channels:
-            await channel.close()
+    return ClientClosed(f"the client for {target} is closed")
 
 
-def _spares(checked: Any, plain: Any, retries: int) -> dict[Any, Any]:
+def spares(checked: Any, plain: Any, retries: int) -> dict[Any, Any]:
     """The plain channel's method for each of the checked one's, where calls are repeated."""
     return {getattr(checked, name): getattr(plain, name) for name in vars(checked) if retries > 0}
 
 
-def _time_left(deadline: float) -> float:
+def time_left(deadline: float) -> float:
     if (left := _channel.remaining(deadline)) <= 0:
         raise DeadlineExceeded("the timeout passed before the request was sent")
     return left
-
-
-def _being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -106,7 +106,7 @@ class TooManyRows(InvalidInput):
 
 
 class NotFound(VaeserveError, LookupError):
-    """The server has no such model or version."""
+    """The server has no such model or version, or the model no such attribute."""
 
     code = "NOT_FOUND"
 

@@ -1,23 +1,26 @@
-"""Arrays from and to .npy, .npz and .png files, for the command line."""
+"""Arrays from and to .npy, .npz and .png, in files and pipes, for the command line."""
 
+import io
 import struct
+import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import ceil, sqrt
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 
 from vaeserve._errors import InvalidInput
 from vaeserve._info import ModelInfo
-from vaeserve._results import Array, Latents
+from vaeserve._latents import Array, Latents
 
 _GAP = 2  # pixels between the pictures of a grid
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names by number of channels
 _ID = "latent_space_id"
+_STARTS = {b"\x93NUMPY": "npy", b"PK": "npz", b"\x89PNG": "png"}
 
 # What numpy, zipfile and Pillow raise, each for another place where a file is damaged.
 _DAMAGED = (
@@ -34,58 +37,109 @@ _DAMAGED = (
 )
 
 
-def read_pictures(path: Path, info: ModelInfo) -> Array:
+class Source(NamedTuple):
+    """Bytes to read arrays from.
+
+    Attributes:
+        name: what messages call it.
+        kind: "png", "npy" or "npz"; anything else is read as an array file.
+        content: where they are, or the bytes themselves.
+    """
+
+    name: str
+    kind: str
+    content: Path | bytes
+
+    @classmethod
+    def of_path(cls, path: Path) -> "Source":
+        """A file, whose suffix says what it is."""
+        return cls(str(path), kind_of(path), path)
+
+    @classmethod
+    def of_bytes(cls, content: bytes) -> "Source":
+        """What came through a pipe; its first bytes say what it is."""
+        kinds = [kind for start, kind in _STARTS.items() if content.startswith(start)]
+        return cls("standard input", kinds[0] if kinds else "", content)
+
+    def open(self) -> IO[bytes]:
+        """The bytes as a file that can seek.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        if isinstance(self.content, bytes):
+            return io.BytesIO(self.content)
+        return self.content.open("rb")
+
+
+def read_pictures(sources: Sequence[Source], info: ModelInfo) -> Array:
     """Read input rows.
 
     Args:
-        path: .png with one picture of exactly the model's size and channels; .npy; or .npz with one
-            array or one named x_hat, or as training data is: images, x or train.
+        sources: each a PNG with one picture of exactly the model's size and channels; npy; or npz
+            with one array or one named x_hat, or as training data is: images, x or train.
         info: the model.
 
     Returns:
-        What the file holds; a PNG as uint8 levels of input_shape.
+        What they hold, one after the other; a PNG as uint8 levels of input_shape.
 
     Raises:
-        InvalidInput: the file cannot be read as that.
+        InvalidInput: one cannot be read as that, or levels and model values are mixed.
     """
-    if suffix(path) == ".png":
-        return _read_png(path, info)
-    return _read_arrays(path, ("x_hat", "images", "x", "train"))[0]
+    parts = [_rows(source, info) for source in sources]
+    if len(parts) == 1:
+        return parts[0]
+    if len({part.dtype for part in parts}) > 1:
+        raise InvalidInput(
+            "some of these files hold levels and others model values; pass them one by one"
+        )
+    shape = info.input_shape
+    batches = [part[np.newaxis] if part.shape == shape else part for part in parts]
+    try:
+        return np.concatenate(batches)
+    except ValueError as exc:
+        shapes = ", ".join(str(list(part.shape)) for part in parts)
+        raise InvalidInput(f"rows of different shapes cannot be joined: {shapes}") from exc
 
 
-def read_latents(path: Path) -> Latents:
-    """Read latent rows: .npy, or .npz with one array or one named latents or mu.
+def read_latents(source: Source) -> Latents:
+    """Read latent rows: npy, or npz with one array or one named latents or mu.
 
     Raises:
-        InvalidInput: the file cannot be read as that.
+        InvalidInput: it cannot be read as that.
     """
-    array, space = _read_arrays(path, ("latents", "mu"))
+    array, space = _read_arrays(source, ("latents", "mu"))
     return Latents(array, space)
 
 
-def holds_latents(path: Path) -> bool:
-    """Whether a file was written with latents and their id, as by `encode` and `sample`."""
-    return suffix(path) == ".npz" and _ID in _load(path)
+def holds_latents(source: Source) -> bool:
+    """Whether it was written with latents and their id, as by `encode` and `sample`."""
+    return source.kind == "npz" and _ID in _load(source)
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write .npz with every array that is not None, or .npy with the first one.
+def write_arrays(path: Path | None, kind: str, arrays: Mapping[str, Any]) -> None:
+    """Write npz with every array that is not None, or npy with the first one.
+
+    Args:
+        path: the file; None for standard output.
+        kind: "npz" or "npy".
+        arrays: by name.
 
     Raises:
-        InvalidInput: the file cannot be written.
+        InvalidInput: it cannot be written.
     """
     with _writing(path) as file:
-        if suffix(path) == ".npz":
+        if kind == "npz":
             np.savez(file, **{name: value for name, value in arrays.items() if value is not None})
         else:
             np.save(file, np.asarray(next(iter(arrays.values()))))
 
 
-def write_grid(path: Path, pictures: Array, columns: int | None = None) -> None:
+def write_grid(path: Path | None, pictures: Array, columns: int | None = None) -> None:
     """Write uint8 pictures as one PNG, in a grid that is nearly square unless told otherwise.
 
     Args:
-        path: the .png file.
+        path: the file; None for standard output.
         pictures: [n, height, width] or [n, channels, height, width] uint8.
         columns: pictures side by side.
 
@@ -96,7 +150,7 @@ def write_grid(path: Path, pictures: Array, columns: int | None = None) -> None:
 
     n = len(pictures)
     tiles = _channels_last(pictures)
-    columns = columns or ceil(sqrt(n))
+    columns = min(columns or ceil(sqrt(n)), n)
     lines = ceil(n / columns)
     height, width, channels = tiles.shape[1:]
     grid = np.full(
@@ -110,18 +164,32 @@ def write_grid(path: Path, pictures: Array, columns: int | None = None) -> None:
         Image.fromarray(grid[..., 0] if channels == 1 else grid).save(file, "PNG")
 
 
-def suffix(path: Path) -> str:
-    """What kind of file a path names, in lower case: .PNG is .png."""
-    return path.suffix.lower()
+def kind_of(path: Path) -> str:
+    """What a path's suffix says, in lower case and without its dot: X.PNG is "png"."""
+    return path.suffix.lower().removeprefix(".")
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[IO[bytes]]:
+def _writing(path: Path | None) -> Iterator[IO[bytes]]:
     try:
-        with path.open("wb") as file:
-            yield file
+        if path:
+            with path.open("wb") as file:
+                yield file
+        else:
+            # In one piece: the writers seek, a pipe cannot.
+            whole = io.BytesIO()
+            yield whole
+            sys.stdout.buffer.write(whole.getvalue())
+            sys.stdout.buffer.flush()
     except OSError as exc:
-        raise InvalidInput(f"{path} cannot be written: {exc.strerror or exc}") from exc
+        name = path or "standard output"
+        raise InvalidInput(f"{name} cannot be written: {exc.strerror or exc}") from exc
+
+
+def _rows(source: Source, info: ModelInfo) -> Array:
+    if source.kind == "png":
+        return _read_png(source, info)
+    return _read_arrays(source, ("x_hat", "images", "x", "train"))[0]
 
 
 def _channels_last(pictures: Array) -> Array:
@@ -133,7 +201,7 @@ def _channels_last(pictures: Array) -> Array:
     raise InvalidInput(f"rows of shape {list(pictures.shape[1:])} are no pictures; write .npy")
 
 
-def _read_png(path: Path, info: ModelInfo) -> Array:
+def _read_png(source: Source, info: ModelInfo) -> Array:
     """One picture, [*input_shape] uint8."""
     from PIL import Image  # noqa: PLC0415  only needed for PNG
 
@@ -144,34 +212,35 @@ def _read_png(path: Path, info: ModelInfo) -> Array:
             f"{info.name!r} takes rows of shape {list(info.input_shape)}, not pictures: pass .npy"
         )
     try:
-        with Image.open(path, formats=("PNG",)) as picture:
+        with source.open() as file, Image.open(file, formats=("PNG",)) as picture:
             picture.load()
     except (*_DAMAGED, Image.DecompressionBombError) as exc:
-        raise InvalidInput(f"{path} is no picture that can be read") from exc
+        raise InvalidInput(f"{source.name} is no picture that can be read") from exc
     plain = {"1": "L", "P": "RGB"}.get(picture.mode, picture.mode)
     if (plain, picture.size) != (mode, (width, height)):
         raise InvalidInput(
-            f"{path} is {picture.width}x{picture.height} {plain}; "
+            f"{source.name} is {picture.width}x{picture.height} {plain}; "
             f"{info.name!r} takes {width}x{height} {mode}"
         )
     pixels = np.asarray(picture.convert(mode))
     return np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels.reshape(info.input_shape)
 
 
-def _read_arrays(path: Path, names: tuple[str, ...]) -> tuple[Array, str]:
+def _read_arrays(source: Source, names: tuple[str, ...]) -> tuple[Array, str]:
     """The array under the first name that is there, or the only one; and the latents' id."""
-    arrays = _load(path)
+    arrays = _load(source)
     found = [name for name in names if name in arrays] or list(arrays)
     if not found or (len(found) > 1 and found[0] not in names):
-        raise InvalidInput(f"{path} holds {', '.join(arrays)}; one must be {' or '.join(names)}")
+        held = ", ".join(arrays)
+        raise InvalidInput(f"{source.name} holds {held}; one must be {' or '.join(names)}")
     return arrays[found[0]], str(arrays.get(_ID, ""))
 
 
-def _load(path: Path) -> dict[str, Array]:
-    """Every array of the file by name; the one of a .npy has none."""
+def _load(source: Source) -> dict[str, Array]:
+    """Every array of an npz by name; the one of an npy has none."""
     try:
-        with path.open("rb") as file:
+        with source.open() as file:
             loaded = np.load(file)
             return {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except _DAMAGED as exc:
-        raise InvalidInput(f"{path} is no .npy or .npz file that can be read") from exc
+        raise InvalidInput(f"{source.name} is no .npy or .npz that can be read") from exc

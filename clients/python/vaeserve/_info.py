@@ -1,8 +1,13 @@
 """What the server says about its models, as small immutable records. Pure."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
+
+from vaeserve import _columns
+from vaeserve._columns import Column
 from vaeserve.v1 import model_pb2, model_service_pb2
 
 _LIKELIHOODS = {
@@ -46,7 +51,7 @@ class Limits:
 
     Attributes:
         max_rows: rows.
-        max_draws: rows times draws of an encode.
+        max_draws: rows times draws of an encode or a score.
         max_message_bytes: bytes of one message, in both directions.
     """
 
@@ -69,6 +74,61 @@ class Preprocessing:
 
 
 @dataclass(frozen=True, slots=True)
+class Attribute:
+    """A named direction in latent space, for `Model.edit`.
+
+    Attributes:
+        name: as `edit` knows it.
+        method: how it was fitted: "mean-difference", "balanced" or "logistic".
+        auc: area under the ROC curve of held-out rows ordered by their projection on the direction;
+            0.5 is chance.
+        positives: rows with the attribute, of those it was fitted to.
+        negatives: rows without it.
+        note: what it was balanced against, and what else to know.
+    """
+
+    name: str
+    method: str
+    auc: float
+    positives: int
+    negatives: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class FittedPrior:
+    """The mixture of Gaussians that `Model.sample` draws from with prior="fitted".
+
+    Attributes:
+        components: of the mixture.
+        rows: it was fitted to.
+        held_out_nats: mean -log density of held-out posterior draws under it, nats per row.
+        standard_nats: the same under N(0, I).
+    """
+
+    components: int
+    rows: int
+    held_out_nats: float
+    standard_nats: float
+
+
+@dataclass(frozen=True, slots=True)
+class LatentStatistics:
+    """The aggregated posterior of the validation rows, in row-major order of latent_shape.
+
+    Attributes:
+        mu_mean: mean over rows of mu, by dimension.
+        mu_variance: variance over rows of mu; a dimension is active above 0.01.
+        sigma2_mean: mean over rows of sigma^2. mu_variance + sigma2_mean is 1 where the aggregated
+            posterior is as wide as the prior.
+    """
+
+    mu_mean: tuple[float, ...]
+    mu_variance: tuple[float, ...]
+    sigma2_mean: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """What a served model version is.
 
@@ -85,6 +145,11 @@ class ModelInfo:
             refused.
         precision: arithmetic of the graphs: "float32", "float16" or "int8"; "unspecified" if it is
             none that this client knows. Arrays are float32 all the same.
+        attributes: directions for `edit`, ordered by name.
+        prior: the fitted one; None where none was fitted.
+        columns: of the table that it was trained on, in the order of a row; empty unless it was
+            one.
+        latent_statistics: the aggregated posterior; None from a server that does not tell.
         limits: what the server accepts in one request.
         manifest: the whole manifest as the server sent it: digests, training figures, measured
             numerics, what the precision costs.
@@ -99,6 +164,10 @@ class ModelInfo:
     gaussian_variance: float
     preprocessing: Preprocessing | None
     precision: str
+    attributes: tuple[Attribute, ...]
+    prior: FittedPrior | None
+    columns: tuple[Column, ...]
+    latent_statistics: LatentStatistics | None
     limits: Limits
     manifest: model_pb2.ModelInfo
 
@@ -116,6 +185,22 @@ class ModelInfo:
             gaussian_variance=model.gaussian_variance,
             preprocessing=Preprocessing(levels.scale, levels.offset) if levels else None,
             precision=_PRECISIONS.get(model.precision, "unspecified"),
+            attributes=tuple(
+                Attribute(
+                    name=attribute.name,
+                    method=attribute.method,
+                    auc=attribute.auc,
+                    positives=attribute.positives,
+                    negatives=attribute.negatives,
+                    note=attribute.note,
+                )
+                for attribute in model.attributes
+            ),
+            prior=_prior(model.prior) if model.HasField("prior") else None,
+            columns=tuple(map(Column.from_message, model.columns)),
+            latent_statistics=_statistics(model.latent_statistics)
+            if model.HasField("latent_statistics")
+            else None,
             limits=Limits(
                 max_rows=model.limits.max_rows,
                 max_draws=model.limits.max_draws,
@@ -123,3 +208,46 @@ class ModelInfo:
             ),
             manifest=model,
         )
+
+    def to_model(self, table: Any) -> npt.NDArray[np.float32]:
+        """The rows of a table as the model takes them: standardised by its columns.
+
+        Args:
+            table: [rows, columns] in the columns' own units and in their order, or anything with
+                columns by name: a dict of arrays, a pandas DataFrame.
+
+        Returns:
+            [rows, columns], for `encode`, `reconstruct`, `score` and `edit`.
+
+        Raises:
+            InvalidInput: a column is missing, something is no number, or the model has no columns.
+        """
+        return _columns.to_model(self.columns, table)
+
+    def from_model(self, rows: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """What `decode`, `sample` and the others return, in the columns' own units.
+
+        Args:
+            rows: model values, [..., columns].
+
+        Raises:
+            InvalidInput: another number of columns, or the model has none.
+        """
+        return _columns.from_model(self.columns, rows)
+
+
+def _prior(prior: model_pb2.FittedPrior) -> FittedPrior:
+    return FittedPrior(
+        components=prior.components,
+        rows=prior.rows,
+        held_out_nats=prior.held_out_nats,
+        standard_nats=prior.standard_nats,
+    )
+
+
+def _statistics(statistics: model_pb2.LatentStatistics) -> LatentStatistics:
+    return LatentStatistics(
+        mu_mean=tuple(statistics.mu_mean),
+        mu_variance=tuple(statistics.mu_variance),
+        sigma2_mean=tuple(statistics.sigma2_mean),
+    )

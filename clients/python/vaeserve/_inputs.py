@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vaeserve._errors import InvalidInput
+from vaeserve._foreign import PictureLike, of_pillow, of_torch
 from vaeserve._info import ModelInfo
-from vaeserve._results import Array, Latents, as_plain, one_space
+from vaeserve._latents import Array, Latents, as_plain, one_space
 from vaeserve.v1 import tensor_pb2, vae_service_pb2 as pb
 
+_FLOAT32 = np.dtype(np.float32)
 _WIRE_TYPES = {
-    np.dtype(np.float32): tensor_pb2.DATA_TYPE_FLOAT32,
+    _FLOAT32: tensor_pb2.DATA_TYPE_FLOAT32,
     np.dtype(np.uint8): tensor_pb2.DATA_TYPE_UINT8,
 }
 
@@ -36,12 +38,12 @@ class Ends:
     single: bool
 
 
-def pictures(x: npt.ArrayLike, info: ModelInfo) -> Array:
+def pictures(x: PictureLike, info: ModelInfo) -> Array:
     """Rows of the model's input.
 
     Args:
         x: [rows, *input_shape], or one row of input_shape; grey pictures also without their
-            channel axis; uint8 levels, or floats or bools as model values.
+            channel axis; uint8 levels, or floats or bools as model values. Or Pillow's pictures.
         info: the model.
 
     Returns:
@@ -51,7 +53,9 @@ def pictures(x: npt.ArrayLike, info: ModelInfo) -> Array:
         InvalidInput: another shape, no rows, a dtype that is neither, or uint8 for a model without
             levels.
     """
-    array = as_plain(x)
+    if type(x) is np.ndarray and x.dtype == _FLOAT32 and x.shape[1:] == info.input_shape and len(x):
+        return x  # as it comes from most callers
+    array = as_plain(of_pillow(x, info))
     if array.dtype == np.uint8:
         _check_levels(info)
     else:
@@ -81,28 +85,29 @@ def latents(z: npt.ArrayLike, info: ModelInfo) -> Latents:
     return Latents(rows, z.latent_space_id if isinstance(z, Latents) else "")
 
 
-def ends(start: npt.ArrayLike, end: npt.ArrayLike, info: ModelInfo) -> Ends:
+def ends(start: PictureLike, end: PictureLike, info: ModelInfo) -> Ends:
     """Both ends of a path: `Latents` are latents, everything else is pictures.
 
     Raises:
         InvalidInput: one of each kind, different shapes, or as `pictures` and `latents`.
     """
-    if isinstance(start, Latents) != isinstance(end, Latents):
+    a, b = (of_torch(of_pillow(rows, info)) for rows in (start, end))
+    if isinstance(a, Latents) != isinstance(b, Latents):
         raise InvalidInput("one end holds Latents and the other does not; pass two of a kind")
-    if np.shape(start) != np.shape(end):
+    if np.shape(a) != np.shape(b):
         raise InvalidInput(
-            f"the ends must have one shape, got {list(np.shape(start))} and {list(np.shape(end))}"
+            f"the ends must have one shape, got {list(np.shape(a))} and {list(np.shape(b))}"
         )
-    if not (isinstance(start, Latents) and isinstance(end, Latents)):
-        first, last = pictures(start, info), pictures(end, info)
-        single = len(first) == 1 and np.ndim(start) <= len(info.input_shape)
+    if not isinstance(a, Latents):
+        first, last = pictures(a, info), pictures(b, info)
+        single = len(first) == 1 and np.ndim(a) <= len(info.input_shape)
         return Ends(first, last, pb.INTERPOLATION_SPACE_INPUT, "", single)
     return Ends(
-        latents(start, info),
-        latents(end, info),
+        latents(a, info),
+        latents(b, info),
         pb.INTERPOLATION_SPACE_LATENT,
-        one_space((start, end)),
-        start.shape == info.latent_shape,
+        one_space((a, b)),
+        a.shape == info.latent_shape,
     )
 
 

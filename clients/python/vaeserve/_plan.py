@@ -1,8 +1,7 @@
 """How a call of any size becomes requests within the server's limits. Pure."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from vaeserve._channel import MAX_MESSAGE_BYTES
 from vaeserve._errors import InvalidInput
@@ -22,8 +21,7 @@ ReplyT = TypeVar("ReplyT", bound=Reply)
 ResultT = TypeVar("ResultT")
 
 
-@dataclass(frozen=True, slots=True)
-class Plan(Generic[RequestT, ReplyT, ResultT]):
+class Plan(NamedTuple, Generic[RequestT, ReplyT, ResultT]):
     """How a call is carried out.
 
     Attributes:
@@ -69,4 +67,6 @@ def split(
     size = min(rows, room // row_bytes, most or rows)
     if limits.max_rows:
         size = min(size, limits.max_rows // weight)
+    if size == rows:  # most calls
+        return [range(rows)]
     return [range(start, min(start + size, rows)) for start in range(0, rows, size)]

@@ -5,23 +5,23 @@ row's absolute number only, so every part carries the call's one seed and the nu
 row, and the joined result is the bits that one large request would have given.
 """
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
 import numpy.typing as npt
 
-from vaeserve import _inputs
-from vaeserve._errors import InvalidInput, VersionChanged
+from vaeserve import _inputs, _parts
+from vaeserve._errors import InvalidInput
+from vaeserve._foreign import PictureLike
 from vaeserve._info import ModelInfo
+from vaeserve._latents import Array
 from vaeserve._numbers import whole_number
-from vaeserve._plan import Plan, Reply, split
-from vaeserve._results import Array, Generated, Latents, Posterior
+from vaeserve._plan import Plan, split
+from vaeserve._results import Generated, Posterior
 from vaeserve._seed import seed_or_new
-from vaeserve.v1 import arrays, model_service_pb2, noise, tensor_pb2, vae_service_pb2 as pb
+from vaeserve.v1 import model_service_pb2, noise, vae_service_pb2 as pb
 
-_FLOAT_BYTES = 4
 _UINT32 = 1 << 32
+_PRIORS = {"standard": pb.PRIOR_STANDARD, "fitted": pb.PRIOR_FITTED}
 _PATHS = {"lerp": pb.INTERPOLATION_PATH_LERP, "slerp": pb.INTERPOLATION_PATH_SLERP}
 
 
@@ -33,7 +33,7 @@ def get_model(name: str, version: int | None) -> model_service_pb2.GetModelReque
 def encode(
     info: ModelInfo,
     version: int,
-    x: npt.ArrayLike,
+    x: PictureLike,
     *,
     draws: int,
     seed: int | None,
@@ -58,7 +58,7 @@ def encode(
         return pb.EncodeRequest(
             model=info.name,
             version=version,
-            input=_rows(rows, part),
+            input=_parts.rows(rows, part),
             outputs=outputs,
             draws=draws,
             seed=chosen,
@@ -66,11 +66,13 @@ def encode(
         )
 
     def join(replies: Sequence[pb.EncodeResponse]) -> Posterior:
-        answered, space = _one_version(replies), replies[0].latent_space_id
+        answered, space = _parts.one_version(replies), replies[0].latent_space_id
         return Posterior(
-            mu=Latents(_joined([reply.mu for reply in replies]), space),
-            log_var=Latents(_joined([reply.log_var for reply in replies]), space),
-            draws=Latents(_joined([reply.draws for reply in replies]), space) if draws else None,
+            mu=_parts.joined_latents([reply.mu for reply in replies], space),
+            log_var=_parts.joined_latents([reply.log_var for reply in replies], space),
+            draws=_parts.joined_latents([reply.draws for reply in replies], space)
+            if draws
+            else None,
             seed=chosen,
             first_row=first_row,
             version=answered,
@@ -80,7 +82,7 @@ def encode(
         info.limits,
         len(rows),
         request_row=rows[0].nbytes,
-        reply_row=(2 + draws) * _latent_bytes(info),
+        reply_row=(2 + draws) * _parts.latent_bytes(info),
         most=most,
     )
     return Plan(parts, build, join)
@@ -93,11 +95,14 @@ def sample(
     *,
     seed: int | None,
     temperature: float,
+    prior: str,
     first_row: int,
     latents: bool,
     dtype: npt.DTypeLike,
 ) -> Plan[pb.SampleRequest, pb.SampleResponse, Generated]:
     """Plan a sample call; arguments as `Model.sample`."""
+    if prior not in _PRIORS:
+        raise InvalidInput(f"prior must be one of {', '.join(_PRIORS)}, got {prior!r}")
     n = whole_number("n", n, 1, noise.FIRST_ROW_LIMIT)
     first_row = whole_number("first_row", first_row, 0, noise.FIRST_ROW_LIMIT)
     chosen = seed_or_new(seed)
@@ -110,15 +115,16 @@ def sample(
             n=len(part),
             seed=chosen,
             temperature=temperature,
+            prior=_PRIORS[prior],
             first_row=first_row + part.start,
-            outputs=_outputs(latents),
+            outputs=_parts.outputs(latents),
             x_hat_dtype=x_hat_dtype,
         )
 
     parts = split(
-        info.limits, n, request_row=0, reply_row=_generated_bytes(info, x_hat_dtype, latents)
+        info.limits, n, request_row=0, reply_row=_parts.generated_bytes(info, x_hat_dtype, latents)
     )
-    return Plan(parts, build, lambda replies: _generated(replies, chosen))
+    return Plan(parts, build, lambda replies: _parts.generated(replies, chosen))
 
 
 def decode(
@@ -132,7 +138,7 @@ def decode(
         return pb.DecodeRequest(
             model=info.name,
             version=version,
-            latents=_rows(rows, part),
+            latents=_parts.rows(rows, part),
             latent_space_id=rows.latent_space_id,
             x_hat_dtype=x_hat_dtype,
         )
@@ -141,15 +147,15 @@ def decode(
         info.limits,
         len(rows),
         request_row=rows[0].nbytes,
-        reply_row=_generated_bytes(info, x_hat_dtype),
+        reply_row=_parts.generated_bytes(info, x_hat_dtype),
     )
-    return Plan(parts, build, _pictures)
+    return Plan(parts, build, _parts.pictures)
 
 
 def reconstruct(
     info: ModelInfo,
     version: int,
-    x: npt.ArrayLike,
+    x: PictureLike,
     *,
     draw: bool,
     seed: int | None,
@@ -166,7 +172,7 @@ def reconstruct(
         return pb.ReconstructRequest(
             model=info.name,
             version=version,
-            input=_rows(rows, part),
+            input=_parts.rows(rows, part),
             draw=draw,
             seed=chosen,
             first_row=first_row + part.start,
@@ -177,16 +183,16 @@ def reconstruct(
         info.limits,
         len(rows),
         request_row=rows[0].nbytes,
-        reply_row=_generated_bytes(info, x_hat_dtype),
+        reply_row=_parts.generated_bytes(info, x_hat_dtype),
     )
-    return Plan(parts, build, _pictures)
+    return Plan(parts, build, _parts.pictures)
 
 
 def interpolate(
     info: ModelInfo,
     version: int,
-    start: npt.ArrayLike,
-    end: npt.ArrayLike,
+    start: PictureLike,
+    end: PictureLike,
     *,
     steps: int,
     path: str,
@@ -205,12 +211,12 @@ def interpolate(
             model=info.name,
             version=version,
             space=ends.space,
-            start=_rows(ends.start, part),
-            end=_rows(ends.end, part),
+            start=_parts.rows(ends.start, part),
+            end=_parts.rows(ends.end, part),
             latent_space_id=ends.latent_space_id,
             steps=steps,
             path=_PATHS[path],
-            outputs=_outputs(latents),
+            outputs=_parts.outputs(latents),
             x_hat_dtype=x_hat_dtype,
         )
 
@@ -218,69 +224,7 @@ def interpolate(
         info.limits,
         len(ends.start),
         request_row=ends.start[0].nbytes + ends.end[0].nbytes,
-        reply_row=steps * _generated_bytes(info, x_hat_dtype, latents),
+        reply_row=steps * _parts.generated_bytes(info, x_hat_dtype, latents),
         weight=steps,
     )
-    return Plan(parts, build, lambda replies: _generated(replies, None, single=ends.single))
-
-
-def _generated_bytes(
-    info: ModelInfo, dtype: tensor_pb2.DataType.ValueType, latents: bool = False
-) -> int:
-    """Bytes of one generated row: its picture, and its latents when they come along."""
-    element = _FLOAT_BYTES if dtype == arrays.FLOAT32 else 1
-    return math.prod(info.input_shape) * element + latents * _latent_bytes(info)
-
-
-def _latent_bytes(info: ModelInfo) -> int:
-    return math.prod(info.latent_shape) * _FLOAT_BYTES
-
-
-def _outputs(latents: bool) -> list[pb.GenerateOutput.ValueType]:
-    return [pb.GENERATE_OUTPUT_X_HAT] + latents * [pb.GENERATE_OUTPUT_LATENTS]
-
-
-def _rows(rows: Array, part: range) -> tensor_pb2.Tensor:
-    return arrays.to_tensor(np.asarray(rows[part.start : part.stop]))
-
-
-def _joined(tensors: Sequence[tensor_pb2.Tensor]) -> Array:
-    """One array that owns its memory and can be written to, unlike the messages it comes from."""
-    return np.concatenate([arrays.from_tensor(tensor) for tensor in tensors])
-
-
-def _one_version(replies: Sequence[Reply]) -> int:
-    versions = sorted({reply.version for reply in replies})
-    if len(versions) > 1:
-        raise VersionChanged(f"versions {versions} answered parts of one call; call again")
-    # Two models of one version number, as when a repository is replaced under a running call.
-    # Decoded and reconstructed pictures come without an id.
-    if len({getattr(reply, "latent_space_id", "") for reply in replies}) > 1:
-        raise VersionChanged("different models answered parts of one call; call again")
-    return versions[0]
-
-
-def _pictures(replies: Sequence[pb.DecodeResponse] | Sequence[pb.ReconstructResponse]) -> Array:
-    _one_version(replies)
-    return _joined([reply.x_hat for reply in replies])
-
-
-def _generated(
-    replies: Sequence[pb.SampleResponse] | Sequence[pb.InterpolateResponse],
-    seed: int | None,
-    *,
-    single: bool = False,
-) -> Generated:
-    """Join pictures, and latents where the server sent them; `single` drops the axis of pairs."""
-    version, space = _one_version(replies), replies[0].latent_space_id
-    pictures = _joined([reply.x_hat for reply in replies])
-    latents = None
-    if replies[0].HasField("latents"):
-        latents = Latents(_joined([reply.latents for reply in replies]), space)
-    return Generated(
-        pictures=pictures[0] if single else pictures,
-        latents=latents[0] if single and latents is not None else latents,
-        seed=seed,
-        latent_space_id=space,
-        version=version,
-    )
+    return Plan(parts, build, lambda replies: _parts.generated(replies, None, single=ends.single))

@@ -1,118 +1,22 @@
 """What calls return: numpy arrays and small immutable records around them. Pure."""
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from vaeserve._errors import InvalidInput
+from vaeserve._latency import Latency
+from vaeserve._latents import Array, Latents
 from vaeserve._numbers import whole_number
 from vaeserve._seed import seed_or_new
 from vaeserve.v1 import noise
 
-Array = npt.NDArray[Any]
 
-
-class Latents(np.ndarray[Any, np.dtype[np.float32]]):
-    """Latent rows, [..., *latent_shape], that remember whose latents they are.
-
-    A numpy array. What numpy derives from it (slices, sums, joins, `z + 0.5 * direction`) keeps
-    `latent_space_id`, and decode and interpolate send that along, so that another model refuses
-    them. Latents of two models cannot be mixed. A file of `np.save` holds the numbers alone.
-
-    Args:
-        array: anything numpy turns into float32.
-        latent_space_id: the model's id (`ModelInfo.latent_space_id`); empty means unknown, and is
-            not checked.
-    """
-
-    latent_space_id: str
-
-    def __new__(cls, array: npt.ArrayLike, latent_space_id: str = "") -> Self:
-        """Wrap without a copy where the array is float32 already."""
-        plain = as_plain(array)
-        if plain.dtype.kind not in "fiub":
-            raise InvalidInput(f"latents are numbers, not {plain.dtype}")
-        return _marked(cls, plain.astype(np.float32, copy=False), latent_space_id)
-
-    def __array_finalize__(self, source: npt.NDArray[Any] | None) -> None:
-        """Called by numpy for each array it derives from this one."""
-        self.latent_space_id = getattr(source, "latent_space_id", "")
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        """Called by numpy for arithmetic; refuses latents of two models."""
-        space = one_space(inputs)
-        targets = options.get("out", ())
-        if targets:
-            options["out"] = tuple(map(_unmarked, targets))
-        result = getattr(ufunc, method)(*map(_unmarked, inputs), **options)
-        if len(targets) == 1:
-            # As numpy does, hand back what was written to; `z += direction` keeps z.
-            if isinstance(targets[0], Latents):
-                targets[0].latent_space_id = space or targets[0].latent_space_id
-            return targets[0]
-        return Latents(result, space) if _is_latent(result) else result
-
-    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        """Called by numpy for its functions; joined latents are latents."""
-        result = super().__array_function__(func, types, args, kwargs)
-        if func not in _JOINS or not _is_latent(result):
-            return result
-        return Latents(result, one_space(next(iter((*args, *kwargs.values())))))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the id with the numbers; numpy alone would drop it."""
-        return _marked, (type(self), np.asarray(self), self.latent_space_id)
-
-
-_LatentsT = TypeVar("_LatentsT", bound=Latents)
-_JOINS = (np.concatenate, np.stack, np.vstack, np.hstack)
-
-
-def one_space(arrays: Iterable[Any]) -> str:
-    """The latent space that all latents among some arrays belong to; empty where none is known.
-
-    Raises:
-        InvalidInput: there are two.
-    """
-    spaces = {array.latent_space_id for array in arrays if isinstance(array, Latents)} - {""}
-    if len(spaces) > 1:
-        raise InvalidInput("these are latents of two different models; they cannot be mixed")
-    return spaces.pop() if spaces else ""
-
-
-def as_plain(array: npt.ArrayLike) -> Array:
-    """Anything numpy takes as a plain array.
-
-    Raises:
-        InvalidInput: a masked array, whose masked elements would be sent as if they were sound.
-    """
-    if isinstance(array, np.ma.MaskedArray):
-        raise InvalidInput("masked arrays are not taken: fill what is masked first")
-    return np.asarray(array)
-
-
-def _marked(cls: type[_LatentsT], array: Array, space: str) -> _LatentsT:
-    """View an array of any dtype as latents of a space."""
-    latents = array.view(cls)
-    latents.latent_space_id = space
-    return latents
-
-
-def _unmarked(value: Any) -> Any:
-    return np.asarray(value) if isinstance(value, Latents) else value
-
-
-def _is_latent(result: Any) -> bool:
-    """Whether what a ufunc made of latents is latents; masks and numbers are not."""
-    return isinstance(result, np.ndarray) and result.ndim > 0 and result.dtype.kind == "f"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Posterior:
     """q(z|x) = N(mu, diag(exp(log_var))) of each row.
 
@@ -123,6 +27,7 @@ class Posterior:
         seed: seed of those draws; None without them.
         first_row: absolute number of the first row, which the noise depends on.
         version: model version that answered.
+        latency: where the call's time went; None unless made within `timed`.
     """
 
     mu: Latents
@@ -131,10 +36,16 @@ class Posterior:
     seed: int | None
     first_row: int
     version: int
+    latency: Latency | None = None
 
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.mu)
+
+    def __repr__(self) -> str:
+        draws = "" if self.draws is None else f", {self.draws.shape[1]} draws"
+        shape = f"{list(self.mu.shape)}{draws}{_seeded(self.seed)}"
+        return f"<Posterior {shape}, version {self.version}>"
 
     @property
     def latent_space_id(self) -> str:
@@ -175,6 +86,47 @@ class Posterior:
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Score:
+    """How well the model knows each row; every array is float32, [rows].
+
+    All terms are sums over elements and latent dimensions, in nats.
+
+    Attributes:
+        reconstruction: -log p(x|z): at mu, or the mean over the draws.
+        kl: KL(q(z|x) || N(0, I)).
+        negative_elbo: their sum.
+        importance_weighted: the importance-weighted bound of -log p(x), nearer to it the more draws
+            there are; None without draws.
+        percentile: percentage 0..100 of the validation rows whose negative_elbo at mu is below this
+            row's.
+        typicality: 0..1, near 0 for rows unlike the training data, be they less or more likely:
+            2 * min(percentile, 100 - percentile) / 100.
+        seed: seed of the draws; None without them.
+        version: model version that answered.
+        latency: where the call's time went; None unless made within `timed`.
+    """
+
+    reconstruction: Array
+    kl: Array
+    negative_elbo: Array
+    importance_weighted: Array | None
+    percentile: Array
+    typicality: Array
+    seed: int | None
+    version: int
+    latency: Latency | None = None
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.kl)
+
+    def __repr__(self) -> str:
+        low, high = np.min(self.negative_elbo), np.max(self.negative_elbo)
+        nats = f"negative_elbo {low:.4g} .. {high:.4g} nats"
+        return f"<Score of {len(self)} rows, {nats}{_seeded(self.seed)}, version {self.version}>"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Generated(NDArrayOperatorsMixin):
     """Decoded pictures with the latents and the seed they come from.
 
@@ -185,9 +137,10 @@ class Generated(NDArrayOperatorsMixin):
         pictures: means of p(x|z), [rows, *input_shape] or [..., steps, *input_shape]; float32 in
             model values, or uint8 levels. Read-only.
         latents: what was decoded, or None unless asked for. Read-only.
-        seed: seed of the draws; None for a path, which has none.
+        seed: seed of the draws; None for a path or an edit, which have none.
         latent_space_id: identity of the latent space.
         version: model version that answered.
+        latency: where the call's time went; None unless made within `timed`.
     """
 
     pictures: Array
@@ -195,6 +148,7 @@ class Generated(NDArrayOperatorsMixin):
     seed: int | None
     latent_space_id: str
     version: int
+    latency: Latency | None = None
 
     def __post_init__(self) -> None:
         self.pictures.flags.writeable = False
@@ -214,8 +168,7 @@ class Generated(NDArrayOperatorsMixin):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle through the constructor, which makes the copied arrays read-only."""
-        fields = (self.pictures, self.latents, self.seed, self.latent_space_id, self.version)
-        return type(self), fields
+        return type(self), tuple(getattr(self, field.name) for field in fields(self))
 
     def __getitem__(self, index: Any) -> Any:
         """The same part of the pictures."""
@@ -240,5 +193,9 @@ class Generated(NDArrayOperatorsMixin):
         return self.pictures.dtype
 
     def __repr__(self) -> str:
-        seed = "" if self.seed is None else f", seed={self.seed}"
-        return f"<Generated {self.dtype}{list(self.shape)}{seed}, version {self.version}>"
+        shape = f"{self.dtype}{list(self.shape)}{_seeded(self.seed)}"
+        return f"<Generated {shape}, version {self.version}>"
+
+
+def _seeded(seed: int | None) -> str:
+    return "" if seed is None else f", seed={seed}"

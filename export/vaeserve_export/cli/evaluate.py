@@ -4,7 +4,9 @@
 # ruff: noqa: PLC0415
 
 import json
+import math
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,10 @@ from vaeserve_export.cli.command import FOLDER, Command
 from vaeserve_export.cli.data_options import data_options
 
 if TYPE_CHECKING:
+    from click._termui_impl import ProgressBar
+
     from vaeserve_export.evaluation.evaluate import Evaluation
+    from vaeserve_export.evaluation.posterior import PosteriorStatistics
 
 _PARTS = ("test", "validation", "train")
 _LINES = 10
@@ -44,16 +49,35 @@ def evaluate(
 
     torch.set_num_threads(threads)
     subject = open_subject(model)
-    result = measure(subject, spec, data_dir=data_dir, progress=_progress, **options)
+    with _Progress() as progress:
+        result = measure(subject, spec, data_dir=data_dir, progress=progress.show, **options)
     click.echo(json.dumps(result.to_json(), indent=2) if as_json else _table(result))
+    if result.part == "validation" and not result.held_out:
+        click.echo(
+            f"warning: some of these rows may be among those that {result.model} was trained on: "
+            "name a test part, or the run instead of its bundle, and the data it was trained on",
+            err=True,
+        )
 
 
-def _progress(done: int, rows: int) -> None:
-    """A moving line on a terminal, ten lines elsewhere; both on stderr."""
-    if sys.stderr.isatty():
-        click.echo(f"\r{done}/{rows} rows", nl=done == rows, err=True)
-    elif done % max(1, rows // _LINES) == 0:
-        click.echo(f"{done}/{rows} rows", err=True)
+class _Progress(ExitStack):
+    """A bar on a terminal, about ten lines elsewhere; both on stderr."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: ProgressBar[int] | None = None
+
+    def show(self, done: int, rows: int) -> None:
+        """Rows that are done, and rows in all; called once a row."""
+        if not sys.stderr.isatty():
+            if done % max(1, rows // _LINES) == 0:
+                click.echo(f"{done}/{rows} rows", err=True)
+            return
+        if self._bar is None:
+            self._bar = self.enter_context(
+                click.progressbar(length=rows, label="rows", file=sys.stderr)
+            )
+        self._bar.update(1)
 
 
 def _table(result: "Evaluation") -> str:
@@ -69,7 +93,7 @@ def _table(result: "Evaluation") -> str:
         ("  KL", f"{found.kl_nats:.2f}"),
     ]
     for bound in result.bounds:
-        error = f" +- {bound.standard_error:.2f}"
+        error = "" if math.isnan(bound.standard_error) else f" +- {bound.standard_error:.2f}"
         rows.append((f"-log p(x), K={bound.samples}", f"{bound.nats:.2f}{error}"))
     largest = sorted(found.kl_per_dimension, reverse=True)[:_LINES]
     spread = sorted(found.aggregated_variance)
@@ -77,7 +101,7 @@ def _table(result: "Evaluation") -> str:
         ("active units", f"{found.active_units} of {latent_dim}"),
         ("largest KLs", " ".join(f"{nats:.2f}" for nats in largest)),
         ("sigma", f"mean {found.mean_sigma:.3f}, median {found.median_sigma:.3f}"),
-        ("  active", f"median {found.median_sigma_active:.3f}"),
+        ("  active", _active_sigma(found)),
         (
             "q(z) variance",
             f"{spread[0]:.2f} to {spread[-1]:.2f}, median {spread[len(spread) // 2]:.2f}",
@@ -85,7 +109,16 @@ def _table(result: "Evaluation") -> str:
         ("q(z) mean", f"at most {max(map(abs, found.aggregated_mean)):.2f} from 0"),
         ("I(x; z)", f"{found.mutual_information_nats:.2f} nats, by {found.pair_rows} rows"),
         ("KL(q(z)||p(z))", f"{found.marginal_kl_nats:.2f} nats"),
-        ("log_var clamped", f"{found.clamped_share:.2%}"),
+        (
+            "log_var clamped",
+            f"{found.clamped_low_share:.2%} below, {found.clamped_high_share:.2%} above",
+        ),
         ("processor time", f"{result.cpu_seconds:.0f} s"),
     ]
     return "\n".join(f"{name:20}{value}" for name, value in rows)
+
+
+def _active_sigma(found: "PosteriorStatistics") -> str:
+    if not found.active_units:
+        return "none"
+    return f"mean {found.mean_sigma_active:.3f}, median {found.median_sigma_active:.3f}"

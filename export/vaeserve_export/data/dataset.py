@@ -13,7 +13,7 @@ import numpy.typing as npt
 from vaeserve_export.data import archives, idx, named, pictures, tables
 from vaeserve_export.data.rows import LEVEL, Column, Part, Rows
 from vaeserve_export.data.spec import Spec, parse
-from vaeserve_export.errors import DataError
+from vaeserve_export.errors import DataError, NoSuchPart
 
 VALIDATION_FRACTION = 0.1
 
@@ -79,13 +79,13 @@ def load(
             must have the same names. If empty, by those of the source's own train part.
 
     Raises:
-        DataError: an unknown source, one without that part, or data that is missing, broken,
-            empty, ragged or not finite.
+        NoSuchPart: a source without that part.
+        DataError: an unknown source, or data that is missing, broken, empty, ragged or not finite.
     """
     source = parse(spec)
     rows = _read(source, part, data_dir, columns)
     if rows is None:
-        raise DataError(f"{spec}: has no {part} part; name a source that holds such rows alone")
+        raise NoSuchPart(f"{spec}: has no {part} part; name a source that holds such rows alone")
     dataset = _checked(rows, spec)
     held_out = _read(source, "valid", data_dir, columns) if part == "train" else None
     if held_out is None:

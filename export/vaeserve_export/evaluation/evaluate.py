@@ -1,19 +1,21 @@
 """`vaeserve evaluate`: every figure of a model on rows that it was not trained on."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vaeserve_export.data.dataset import Dataset, load, training_rows
-from vaeserve_export.errors import DataError, RunError
+from vaeserve_export.errors import DataError, NoSuchPart, RunError
 from vaeserve_export.evaluation.likelihood import Bound, importance_bounds
 from vaeserve_export.evaluation.posterior import PosteriorStatistics, posterior_statistics
+from vaeserve_export.trained.of_bundle import ONNXRUNTIME_VERSION, BundleSubject
 from vaeserve_export.trained.of_run import RunSubject
 from vaeserve_export.trained.subject import Subject
 from vaeserve_export.training import run as run_folder
@@ -29,20 +31,27 @@ class Evaluation:
     Attributes:
         model: name of the run or bundle.
         data: source of the rows.
-        data_sha256: digest of its train part's or test part's rows, as loaded.
+        data_sha256: digest of that part's rows, all of them and before pixels are drawn.
+        trained_on_sha256: digest of the data that the model was trained on; empty if unknown.
         part: "test", "validation" or "train".
+        held_out: whether the rows are known to have taken no part in the training: a test part, a
+            source's own validation part, or what a run set aside of the very data it was trained
+            on. False of the validation part that is drawn for a bundle: it does not tell its seed.
         binarised: whether the pixels were drawn, once, with the grey levels as probabilities.
         seed: of pixels and noise.
         statistics: of the posteriors.
         bounds: of -log p(x) by importance sampling.
         cpu_seconds: processor time that it took.
-        versions: of Python, PyTorch, vaeserve, and the commit of the working folder.
+        versions: of Python, PyTorch, ONNX Runtime where it ran the model, vaeserve, and the commit
+            of the working folder.
     """
 
     model: str
     data: str
     data_sha256: str
+    trained_on_sha256: str
     part: str
+    held_out: bool
     binarised: bool
     seed: int
     statistics: PosteriorStatistics
@@ -51,14 +60,28 @@ class Evaluation:
     versions: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return dataclasses.asdict(self)
+        """Plain values; what is not defined is None, since JSON knows no NaN."""
+        values = dataclasses.asdict(self)
+        for record in (values["statistics"], *values["bounds"]):
+            undefined = [
+                name
+                for name, value in record.items()
+                if isinstance(value, float) and math.isnan(value)
+            ]
+            record.update(dict.fromkeys(undefined))
+        return values
 
 
-def rows_of(
-    subject: Subject, spec: str, part: str | None, data_dir: Path | None
-) -> tuple[Dataset, str]:
-    """The rows to measure on, and which part they are.
+class Part(NamedTuple):
+    """Rows to measure on; see Evaluation."""
+
+    rows: Dataset
+    name: str
+    held_out: bool
+
+
+def rows_of(subject: Subject, spec: str, part: str | None, data_dir: Path | None) -> Part:
+    """The rows to measure on.
 
     Args:
         subject: the model; a run's seed says which rows it was validated on, for a bundle that of a
@@ -70,27 +93,38 @@ def rows_of(
     Raises:
         DataError: no such part, or rows of another shape than the model's.
     """
-    columns = subject.origin.columns
-    dataset = None
-    if part in {None, "test"}:
-        try:
-            dataset = load(spec, part="test", data_dir=data_dir, columns=columns)
-        except DataError:
-            if part:
-                raise
-    chosen = part or ("test" if dataset else "validation")
-    if dataset is None:
-        seed = 0
-        if isinstance(subject, RunSubject):
-            seed = run_folder.read_config(subject.origin.folder).settings.seed
-        train, validation = training_rows(load(spec, data_dir=data_dir, columns=columns), seed)
-        dataset = train if chosen == "train" else validation
-    if dataset.row_shape != subject.input_shape:
+    found = _test_part(subject, spec, part, data_dir) or _of_training(subject, spec, part, data_dir)
+    if found.rows.row_shape != subject.input_shape:
         raise DataError(
-            f"{spec}: rows are {list(dataset.row_shape)}, those of {subject.origin.name} "
+            f"{spec}: rows are {list(found.rows.row_shape)}, those of {subject.origin.name} "
             f"{list(subject.input_shape)}"
         )
-    return dataset, chosen
+    return found
+
+
+def _test_part(subject: Subject, spec: str, part: str | None, data_dir: Path | None) -> Part | None:
+    if part not in {None, "test"}:
+        return None
+    try:
+        dataset = load(spec, part="test", data_dir=data_dir, columns=subject.origin.columns)
+    except NoSuchPart:
+        if part:
+            raise
+        return None
+    return Part(dataset, "test", held_out=True)
+
+
+def _of_training(subject: Subject, spec: str, part: str | None, data_dir: Path | None) -> Part:
+    data = load(spec, data_dir=data_dir, columns=subject.origin.columns)
+    seed = 0
+    known = data.validation is not None
+    if isinstance(subject, RunSubject):
+        seed = run_folder.read_config(subject.origin.folder).settings.seed
+        known = known or data.sha256 == subject.origin.data_sha256
+    train, validation = training_rows(data, seed)
+    if part == "train":
+        return Part(train, "train", held_out=False)
+    return Part(validation, "validation", held_out=known)
 
 
 def evaluate(
@@ -125,8 +159,8 @@ def evaluate(
     began = time.process_time()
     if binarise and subject.likelihood.name != "bernoulli":
         raise RunError(f"{subject.origin.name}: is no Bernoulli model; leave --binarise out")
-    dataset, chosen = rows_of(subject, spec, part, data_dir)
-    x = torch.from_numpy(dataset.x[:rows])
+    chosen = rows_of(subject, spec, part, data_dir)
+    x = torch.from_numpy(chosen.rows.x[:rows])
     _require_range(subject, x, spec)
     if binarise:
         x = torch.bernoulli(x, generator=torch.Generator().manual_seed(seed))
@@ -137,14 +171,16 @@ def evaluate(
     return Evaluation(
         model=subject.origin.name,
         data=spec,
-        data_sha256=dataset.sha256,
-        part=chosen,
+        data_sha256=chosen.rows.sha256,
+        trained_on_sha256=subject.origin.data_sha256,
+        part=chosen.name,
+        held_out=chosen.held_out,
         binarised=binarise,
         seed=seed,
         statistics=statistics,
         bounds=tuple(bounds),
         cpu_seconds=time.process_time() - began,
-        versions=versions(Path.cwd()),
+        versions=versions(Path.cwd()) | _engine(subject),
     )
 
 
@@ -153,3 +189,7 @@ def _require_range(subject: Subject, x: Tensor, spec: str) -> None:
         raise DataError(
             f"{spec}: values are {x.min():g} to {x.max():g}; {subject.origin.name} takes [0, 1]"
         )
+
+
+def _engine(subject: Subject) -> dict[str, str]:
+    return {"onnxruntime": ONNXRUNTIME_VERSION} if isinstance(subject, BundleSubject) else {}

@@ -21,8 +21,10 @@ from vaeserve_export.vae.objective import (
     kl_by_dimension,
 )
 
-_PAIR_ROWS = 2000  # of the estimate over all pairs of rows
-_PAIR_ELEMENTS = 1 << 23
+PAIR_ROWS = 10_000
+"""Rows of the estimate over all pairs of rows, at most."""
+
+_PAIR_ELEMENTS = 1 << 22  # of the matrix of pairs at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +41,14 @@ class PosteriorStatistics:
         active_units: latent dimensions with Var_x(mu) > 0.01 (Burda et al. 2016, section 5.2).
         mean_sigma: mean of sigma over rows and dimensions.
         median_sigma: the median.
+        mean_sigma_active: the mean over active dimensions; NaN if there are none.
         median_sigma_active: the median over active dimensions; NaN if there are none.
         mu_variance: Var_x(mu), [latent_dim].
         aggregated_mean: mean of the aggregated posterior, [latent_dim]; 0 under the prior.
         aggregated_variance: Var_x(mu) + E_x[sigma^2], [latent_dim]; 1 under the prior.
-        clamped_share: share of log_var elements at the ends of their range.
-        mutual_information_nats: I(x; z) under q, by the pairs of up to 2,000 rows; at most the
+        clamped_low_share: share of log_var elements at the lower end of their range, or below.
+        clamped_high_share: share of log_var elements at the upper end, or above.
+        mutual_information_nats: I(x; z) under q, by the pairs of up to 10,000 rows; at most the
             logarithm of their number.
         marginal_kl_nats: KL(q(z) || N(0, I)) = KL - I(x; z) (Hoffman and Johnson 2016), of those.
         pair_rows: how many rows those two are of.
@@ -59,14 +63,21 @@ class PosteriorStatistics:
     active_units: int
     mean_sigma: float
     median_sigma: float
+    mean_sigma_active: float
     median_sigma_active: float
     mu_variance: tuple[float, ...]
     aggregated_mean: tuple[float, ...]
     aggregated_variance: tuple[float, ...]
-    clamped_share: float
+    clamped_low_share: float
+    clamped_high_share: float
     mutual_information_nats: float
     marginal_kl_nats: float
     pair_rows: int
+
+    @property
+    def clamped_share(self) -> float:
+        """Share of log_var elements at either end."""
+        return self.clamped_low_share + self.clamped_high_share
 
 
 def posterior_terms(subject: Subject, x: Tensor, seed: int | None) -> Terms:
@@ -98,7 +109,7 @@ def posterior_statistics(subject: Subject, x: Tensor, *, seed: int = 0) -> Poste
     mu_variance = mu.var(0, correction=0)
     active = mu_variance > ACTIVE_VARIANCE
     reconstruction, kl = _mean(drawn.reconstruction), float(per_dimension.sum())
-    pairs = min(len(x), _PAIR_ROWS)
+    pairs = min(len(x), PAIR_ROWS)
     information = mutual_information(mu[:pairs], log_var[:pairs], seed=seed)
     pair_kl = float(kl_by_dimension(mu[:pairs], log_var[:pairs]).sum(1).mean())
     return PosteriorStatistics(
@@ -111,11 +122,13 @@ def posterior_statistics(subject: Subject, x: Tensor, *, seed: int = 0) -> Poste
         active_units=int(active.sum()),
         mean_sigma=float(sigma.mean()),
         median_sigma=float(sigma.median()),
+        mean_sigma_active=float(sigma[:, active].mean()) if active.any() else math.nan,
         median_sigma_active=float(sigma[:, active].median()) if active.any() else math.nan,
         mu_variance=tuple(mu_variance.tolist()),
         aggregated_mean=tuple(mu.mean(0).tolist()),
         aggregated_variance=tuple((mu_variance + log_var.exp().mean(0)).tolist()),
-        clamped_share=float(((log_var <= LOG_VAR_MIN) | (log_var >= LOG_VAR_MAX)).double().mean()),
+        clamped_low_share=float((log_var <= LOG_VAR_MIN).double().mean()),
+        clamped_high_share=float((log_var >= LOG_VAR_MAX).double().mean()),
         mutual_information_nats=information,
         marginal_kl_nats=pair_kl - information,
         pair_rows=pairs,
@@ -125,7 +138,9 @@ def posterior_statistics(subject: Subject, x: Tensor, *, seed: int = 0) -> Poste
 def mutual_information(mu: Tensor, log_var: Tensor, *, seed: int) -> float:
     """I(x; z) = E_x E_q(z|x)[log q(z|x) - log q(z)], with q(z) the mean of the rows' posteriors.
 
-    One draw of z a row. An estimate from n rows cannot exceed log n.
+    One draw of z a row. An estimate from n rows cannot exceed log n. Multiplied out, the squares of
+    all pairs are matrix products: with P = 1/sigma^2,
+    sum (z - mu)^2 P = sum z^2 P - 2 sum z mu P + sum mu^2 P.
 
     Args:
         mu: float64 [rows, latent_dim].
@@ -137,17 +152,17 @@ def mutual_information(mu: Tensor, log_var: Tensor, *, seed: int) -> float:
     """
     generator = torch.Generator().manual_seed(seed)
     z = reparameterise(mu, log_var, torch.randn(mu.shape, generator=generator, dtype=mu.dtype))
-    own = -0.5 * ((z - mu).square() * (-log_var).exp() + log_var).sum(1)
-    step = max(1, _PAIR_ELEMENTS // mu.numel())
-    marginal = torch.cat(
-        [
-            torch.logsumexp(
-                -0.5 * ((part[:, None] - mu).square() * (-log_var).exp() + log_var).sum(2), 1
-            )
-            for part in torch.split(z, step)
-        ]
-    ) - math.log(len(mu))
-    return float((own - marginal).mean())
+    precision = (-log_var).exp()
+    own = ((z - mu).square() * precision + log_var).sum(1)
+    constant = (mu.square() * precision + log_var).sum(1)
+    step = max(1, _PAIR_ELEMENTS // len(mu))
+    parts = []
+    for part in torch.split(z, step):
+        pairs = torch.addmm(constant, part.square(), precision.T)
+        pairs.addmm_(part, (mu * precision).T, alpha=-2)
+        parts.append(torch.logsumexp(pairs.mul_(-0.5), 1))
+    marginal = torch.cat(parts) - math.log(len(mu))
+    return float((-0.5 * own - marginal).mean())
 
 
 def batches(x: Tensor) -> Iterator[Tensor]:

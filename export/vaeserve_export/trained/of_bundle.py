@@ -26,6 +26,8 @@ LIKELIHOODS = {
 }
 """The names that this package has for a manifest's likelihoods."""
 
+ONNXRUNTIME_VERSION: str = ort.__version__
+
 
 class BundleSubject:
     """The graphs of a bundle; a Subject.
@@ -84,8 +86,8 @@ class BundleSubject:
 
     def reconstruction_nats(self, x: Tensor, z: Tensor) -> Tensor:
         """See Subject."""
-        raw = self.likelihood.raw(self.decode(z.flatten(0, 1)))
-        return self.likelihood.draw_nats(raw.view(*z.shape[:2], -1), x.flatten(1))
+        mean = self.decode(z.flatten(0, 1))
+        return self.likelihood.mean_draw_nats(mean.view(*z.shape[:2], -1), x.flatten(1))
 
 
 def _session(graph: bytes) -> ort.InferenceSession:

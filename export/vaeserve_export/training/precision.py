@@ -32,7 +32,10 @@ def matrix_products(precision: str, device: torch.device, *, convolutional: bool
     for name, value in _ROUNDED.items():
         _switch(name).fp32_precision = value
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=convolutional):
+        # The cache would hold the weights as they were in the block's first step.
+        with torch.autocast(
+            device.type, torch.bfloat16, enabled=convolutional, cache_enabled=False
+        ):
             yield
     finally:
         for name, value in before.items():

@@ -1,7 +1,11 @@
 """What a training tells while it goes on: a record an epoch, and who listens."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
+
+from vaeserve_export.errors import RunError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,3 +57,16 @@ class Listener(Protocol):
 
     def epoch(self, record: EpochRecord) -> None:
         """An epoch is done."""
+
+
+def read_records(path: Path) -> list[EpochRecord]:
+    """Read a metrics.jsonl.
+
+    Raises:
+        RunError: missing, damaged, or of another version.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [EpochRecord(**json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: cannot be read: {error}") from error

@@ -31,7 +31,8 @@ def measure(vae: Vae, x: Tensor) -> dict[str, npt.NDArray[Any]]:
     Returns:
         The arrays of `summarise`.
     """
-    return summarise(evaluate(vae, x, torch.zeros(len(x), vae.config.latent_dim)))
+    eps = torch.zeros(len(x), vae.config.latent_dim)
+    return summarise(evaluate(vae, x, eps, as_served=True))
 
 
 def summarise(terms: Terms) -> dict[str, npt.NDArray[Any]]:

@@ -53,22 +53,25 @@ def kl_by_dimension(mu: Tensor, log_var: Tensor) -> Tensor:
     return 0.5 * (mu.square() + log_var.exp() - 1 - log_var)
 
 
-def row_terms(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
+def row_terms(vae: Vae, x: Tensor, eps: Tensor, *, as_served: bool = False) -> Terms:
     """Both terms with one draw per row.
 
     Args:
         vae: the model.
         x: rows [rows, ...].
         eps: standard normal noise [rows, latent_dim]; zeros decode the posterior mean.
+        as_served: take of the decoder what its graph tells: probabilities, not logits.
     """
     # Autocast, under which a net may be trained, ends here: sums are not for bfloat16.
     mu, log_var = (output.to(x.dtype) for output in vae.encoder(x))
     raw = vae.decoder.raw(reparameterise(mu, log_var, eps)).to(x.dtype)
+    if as_served:
+        raw = vae.likelihood.raw(vae.likelihood.mean(raw))
     return Terms(vae.decoder.nats(raw, x), kl_nats(mu, log_var), mu, log_var)
 
 
 @torch.no_grad()
-def evaluate(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
+def evaluate(vae: Vae, x: Tensor, eps: Tensor, *, as_served: bool = False) -> Terms:
     """`row_terms` of many rows without gradients, in batches that fit into memory.
 
     The rows may lie elsewhere than the model, which is fed with a batch at a time.
@@ -76,5 +79,8 @@ def evaluate(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
     device = next(vae.parameters()).device
     size = max(1, min(EVALUATION_BATCH, EVALUATION_ELEMENTS // x[0].numel()))
     batches = zip(torch.split(x, size), torch.split(eps, size), strict=True)
-    parts = [row_terms(vae, rows.to(device), noise.to(device)) for rows, noise in batches]
+    parts = [
+        row_terms(vae, rows.to(device), noise.to(device), as_served=as_served)
+        for rows, noise in batches
+    ]
     return Terms(*(torch.cat(column).to(x.device) for column in zip(*parts, strict=True)))

@@ -36,6 +36,8 @@ INPUT_SHAPE = (2, 3)
 LATENT_SHAPE = (4,)
 SPACE = "space-a"
 
+PRIOR_MEAN = np.float32(2)
+
 Floats = npt.NDArray[np.float32]
 ATTRIBUTES: dict[str, Floats] = {
     "glasses": np.array([0, 0, 1, 0], np.float32),
@@ -88,6 +90,7 @@ class Script(vae_grpc.VaeServiceServicer, models_grpc.ModelServiceServicer):
     """
 
     max_rows: int = 8
+    max_draws: int = 0
     max_message_bytes: int = 64 << 20
     version: int = 3
     levels: bool = True
@@ -122,7 +125,19 @@ class Script(vae_grpc.VaeServiceServicer, models_grpc.ModelServiceServicer):
             latent_space_id=SPACE,
             likelihood=model_pb2.LIKELIHOOD_BERNOULLI,
             limits=model_pb2.Limits(
-                max_rows=self.max_rows, max_message_bytes=self.max_message_bytes
+                max_rows=self.max_rows,
+                max_message_bytes=self.max_message_bytes,
+                max_draws=self.max_draws,
+            ),
+            attributes=[
+                model_pb2.Attribute(name=name, method="logistic", auc=0.9, positives=3, negatives=7)
+                for name in ATTRIBUTES
+            ],
+            prior=model_pb2.FittedPrior(
+                components=2, rows=10, held_out_nats=5.5, standard_nats=6.5
+            ),
+            latent_statistics=model_pb2.LatentStatistics(
+                mu_mean=[0.5] * 4, mu_variance=[0.25] * 4, sigma2_mean=[0.75] * 4
             ),
         )
         if self.levels:
@@ -155,6 +170,8 @@ class Script(vae_grpc.VaeServiceServicer, models_grpc.ModelServiceServicer):
             size=LATENT_SHAPE[0],
         )
         z = np.float32(request.temperature) * eps[:, 0]
+        if request.prior == pb.PRIOR_FITTED:
+            z += PRIOR_MEAN
         reply = pb.SampleResponse(version=self.version, latent_space_id=SPACE, seed=request.seed)
         reply.x_hat.CopyFrom(_pictures(z, request.x_hat_dtype))
         if pb.GENERATE_OUTPUT_LATENTS in request.outputs:
@@ -210,6 +227,8 @@ class Script(vae_grpc.VaeServiceServicer, models_grpc.ModelServiceServicer):
     def Score(self, request: pb.ScoreRequest, context: Any) -> Any:  # noqa: N802
         self._begin(request, context)
         mu, log_var = self._posterior(request.input, context)
+        if self.max_draws and len(mu) * request.draws > self.max_draws:
+            _fail(context, Failure(grpc.StatusCode.OUT_OF_RANGE, "TOO_MANY_ROWS"))
         z = mu[:, None]
         reply = pb.ScoreResponse(version=self.version)
         if request.draws:

@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from PIL import Image
 
 from unit.client.scripted_server import Failure, Script, pictures
 from vaeserve import Client, _cli
+from vaeserve.v1 import vae_service_pb2 as pb
 
 LEVELS = np.rint(pictures(1)[0] * 255).astype(np.uint8)
 
@@ -101,12 +103,21 @@ def test_a_missing_module_of_ours_is_a_fault(monkeypatch: pytest.MonkeyPatch) ->
 def test_models(script: Script) -> None:
     table = ran("models", script.address).splitlines()
     assert table == [
-        "MODEL   VERSION  READY  PROBLEM",
-        "digits        3  yes",
-        "faces         -  no     encoder.onnx: digest differs",
+        "MODEL   VERSION  READY  INPUT  LATENT  LIKELIHOOD  PRECISION    SIZE",
+        "digits        3  yes    2x3    4       bernoulli   float32    0.0 kB",
+        "faces         -  no     -      -       -           -               -",
+        "",
+        "faces: encoder.onnx: digest differs",
     ]
     first, second = json.loads(ran("models", script.address, "--json"))
-    assert first == {"name": "digits", "version": 3, "ready": True, "problem": ""}
+    assert first == {"name": "digits", "version": 3, "ready": True, "problem": ""} | {
+        "input_shape": [2, 3],
+        "latent_shape": [4],
+        "likelihood": "bernoulli",
+        "precision": "float32",
+        "size_bytes": 0,
+    }
+    assert list(second) == ["name", "version", "ready", "problem"]
     assert second["ready"] is False
 
 
@@ -276,3 +287,58 @@ def test_a_file_that_cannot_be_written(
     result = vaeserve("sample", script.address, "--model", "digits", "--seed", 1, "-o", out)
     assert result.exit_code == 1
     assert result.output == f"Error: {out} cannot be written: No space left on device\n"
+
+
+def test_edit_of_pictures_and_of_latents(script: Script, tmp_path: Path) -> None:
+    x = pictures(3)
+    np.save(tmp_path / "x.npy", x)
+    call = (script.address, "--model", "digits", "-o")
+    ran("encode", *call, tmp_path / "q.npz", tmp_path / "x.npy")
+    moves = ("smile=1.5", "--preserve", "glasses")
+    for source in ("x.npy", "q.npz"):
+        ran("edit", *call, tmp_path / "y.npz", tmp_path / source, *moves)
+        with Client(script.address) as client, np.load(tmp_path / "y.npz") as y:
+            expected = client.model("digits").edit(x, {"smile": 1.5}, latents=True)
+            np.testing.assert_array_equal(y["x_hat"], expected)
+            np.testing.assert_array_equal(y["latents"], expected.latents)
+    assert [list(sent.preserve) for sent in script.sent(pb.EditRequest)][::2] == [["glasses"]] * 2
+
+
+@pytest.mark.parametrize("amount", ["smile", "smile=much", "=1", "1.5"])
+def test_an_amount_that_is_none(script: Script, tmp_path: Path, amount: str) -> None:
+    np.save(tmp_path / "x.npy", pictures(1))
+    call = (script.address, "--model", "digits", "-o", tmp_path / "y.npy", tmp_path / "x.npy")
+    result = vaeserve("edit", *call, amount)
+    assert result.exit_code == 2
+    assert f"'{amount}' is not of the form smile=1.5" in result.output
+
+
+def test_scores_as_a_table_and_as_arrays(script: Script, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", pictures(3))
+    call = ("score", script.address, "--model", "digits", tmp_path / "x.npy")
+    heading, *lines = ran(*call).splitlines()
+    assert re.split("  +", heading) == [
+        "ROW",
+        "-ELBO",
+        "RECONSTRUCTION",
+        "KL",
+        "PERCENTILE",
+        "TYPICALITY",
+    ]
+    assert [line.split()[0] for line in lines] == ["0", "1", "2"]
+    assert {len(line) for line in lines} == {len(heading)}
+    assert "IMPORTANCE WEIGHTED" in ran(*call, "--draws", 4)
+    assert not ran(*call, "--draws", 4, "--seed", 9, "-o", tmp_path / "s.npz")
+    with Client(script.address) as client, np.load(tmp_path / "s.npz") as saved:
+        scored = client.model("digits").score(pictures(3), draws=4, seed=9)
+        assert saved["seed"] == 9
+        np.testing.assert_array_equal(saved["importance_weighted"], scored.importance_weighted)
+        as_json = json.loads(ran(*call, "--draws", 4, "--seed", 9, "--json"))
+        np.testing.assert_array_equal(np.float32(as_json["kl"]), scored.kl)
+
+
+def test_sample_of_the_fitted_prior(script: Script, tmp_path: Path) -> None:
+    call = (script.address, "--model", "digits", "--seed", 7, "-o", tmp_path / "x.npy")
+    ran("sample", *call, "--prior", "fitted", "-n", 3)
+    (sent,) = script.sent(pb.SampleRequest)
+    assert sent.prior == pb.PRIOR_FITTED

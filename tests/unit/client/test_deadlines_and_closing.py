@@ -175,7 +175,7 @@ def test_a_channel_closed_between_check_and_call_is_closed(
         client.close()
         return deadline - time.monotonic()
 
-    monkeypatch.setattr("vaeserve._connection._time_left", close_late)
+    monkeypatch.setattr("vaeserve._connection.time_left", close_late)
     with pytest.raises(vaeserve.ClientClosed):
         digits.sample(1)
 

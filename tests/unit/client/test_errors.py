@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 import vaeserve
 from unit.client.scripted_server import Failure, Script
 from vaeserve import Client, VaeserveError, _errors
+from vaeserve.v1 import vae_service_pb2 as pb
 
 STATUSES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
 
@@ -71,6 +72,20 @@ def test_every_status_has_its_class(client: Client, script: Script, code: grpc.S
     assert type(error) is EXPECTED[code.name]
     assert (error.code, error.reason, error.details) == (code.name, "", "as scripted")
     assert isinstance(error.__cause__, grpc.RpcError)
+
+
+@pytest.mark.parametrize("code", STATUSES, ids=lambda code: code.name)
+def test_only_a_server_that_is_not_there_is_asked_again(
+    client: Client, script: Script, code: grpc.StatusCode
+) -> None:
+    script.failures.append(Failure(code))
+    again = code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+    if again:
+        client.model("digits").sample(1)
+    else:
+        with pytest.raises(VaeserveError):
+            client.model("digits").sample(1)
+    assert len(script.sent(pb.SampleRequest)) == 1 + again
 
 
 @pytest.mark.parametrize("reason", REASONS)

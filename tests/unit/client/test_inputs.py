@@ -22,6 +22,10 @@ def info(*, levels: bool = True) -> ModelInfo:
         gaussian_variance=0,
         preprocessing=Preprocessing(1 / 255, 0) if levels else None,
         precision="float32",
+        attributes=(),
+        prior=None,
+        columns=(),
+        latent_statistics=None,
         limits=Limits(max_rows=8, max_draws=64, max_message_bytes=1 << 20),
         manifest=model_pb2.ModelInfo(),
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from unit.client.scripted_server import SPACE, Script, pictures, serving
-from vaeserve import Client, InvalidInput, Model, VersionChanged, _requests
+from vaeserve import Client, InvalidInput, Model, VersionChanged, _parts
 from vaeserve.v1 import vae_service_pb2 as pb
 
 
@@ -65,5 +65,5 @@ def test_ends_of_two_types_fit_their_messages(connect: Any) -> None:
 def test_parts_of_two_latent_spaces_are_no_silent_mixture() -> None:
     replies = [pb.SampleResponse(version=3, latent_space_id=space) for space in (SPACE, "other")]
     with pytest.raises(VersionChanged, match="different models"):
-        _requests._one_version(replies)
-    assert _requests._one_version([pb.DecodeResponse(version=3)] * 2) == 3
+        _parts.one_version(replies)
+    assert _parts.one_version([pb.DecodeResponse(version=3)] * 2) == 3

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vaeserve import Generated, InvalidInput, Latents, Posterior
+from vaeserve import Client, Generated, InvalidInput, Latents, Posterior
 
 
 def latents(rows: int = 3) -> Latents:
@@ -219,3 +219,15 @@ def test_copies_of_generated_stay_read_only(copied: Any) -> None:
     assert not drawn.latents.flags.writeable
     assert (drawn.seed, drawn.latent_space_id, drawn.version) == (7, "space-a", 3)
     np.testing.assert_array_equal(drawn, generated())
+
+
+def test_results_are_shown_by_what_they_are(client: Client) -> None:
+    digits = client.model("digits")
+    x = np.zeros((3, 2, 3), np.float32)
+    assert repr(digits.encode(x)) == "<Posterior [3, 4], version 3>"
+    assert repr(digits.encode(x, draws=2, seed=7)) == (
+        "<Posterior [3, 4], 2 draws, seed=7, version 3>"
+    )
+    score = repr(digits.score(x))
+    assert score.startswith("<Score of 3 rows, negative_elbo ")
+    assert score.endswith(" nats, version 3>")

@@ -13,6 +13,8 @@ from click.testing import Result
 from torch import Tensor, nn
 
 from vaeserve_export import export_modules
+from vaeserve_export.data.dataset import load
+from vaeserve_export.evaluation import likelihood as likelihood_module
 from vaeserve_export.evaluation.likelihood import SAMPLES, importance_bounds
 from vaeserve_export.evaluation.posterior import mutual_information, posterior_statistics
 from vaeserve_export.trained.of_bundle import BundleSubject
@@ -102,6 +104,17 @@ def test_a_row_has_its_noise_whatever_the_others(linear: Linear) -> None:
     assert one != two
 
 
+def test_how_many_draws_are_decoded_at_a_time_does_not_matter(
+    linear: Linear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = importance_bounds(linear.subject, linear.x[:3], 50)
+    monkeypatch.setattr(likelihood_module, "_CHUNK_ELEMENTS", 7 * FEATURES)
+    for one, other in zip(
+        at_once, importance_bounds(linear.subject, linear.x[:3], 50), strict=True
+    ):
+        assert one.nats == pytest.approx(other.nats, abs=1e-5)
+
+
 def test_one_sample_is_the_negative_elbo(linear: Linear) -> None:
     x = linear.x.repeat(20, 1)
     (bound,) = importance_bounds(linear.subject, x, 1)
@@ -126,9 +139,13 @@ def test_run_and_bundle_agree(repository: Path) -> None:
 def test_draws_cost_what_rows_cost(name: str) -> None:
     torch.manual_seed(0)
     likelihood = Likelihood(name, 0.3)
-    raw, x = torch.randn(5, 7, 11) * 4, torch.rand(5, 11)
+    raw, x = torch.randn(5, 7, 88) * 4, torch.rand(5, 88)
     expected = [likelihood.nats(raw[:, draw], x) for draw in range(7)]
-    torch.testing.assert_close(likelihood.draw_nats(raw, x), torch.stack(expected, 1))
+    torch.testing.assert_close(likelihood.draw_nats(raw.clone(), x), torch.stack(expected, 1))
+    mean = likelihood.mean(raw)
+    remembered = likelihood.raw(mean)  # which is less than raw where the mean is next to 1
+    expected = [likelihood.nats(remembered[:, draw], x) for draw in range(7)]
+    torch.testing.assert_close(likelihood.mean_draw_nats(mean, x), torch.stack(expected, 1))
 
 
 def test_statistics_of_a_known_posterior(linear: Linear) -> None:
@@ -146,7 +163,20 @@ def test_statistics_of_a_known_posterior(linear: Linear) -> None:
     np.testing.assert_allclose(found.kl_per_dimension, kl, rtol=1e-5)
     assert found.kl_nats == pytest.approx(float(kl.sum()), rel=1e-5)
     assert found.mutual_information_nats + found.marginal_kl_nats == pytest.approx(found.kl_nats)
-    assert found.clamped_share == 0
+    assert found.median_sigma_active == found.median_sigma
+    assert found.mean_sigma_active == pytest.approx(math.sqrt(sigma2))
+    assert found.clamped_low_share == found.clamped_high_share == 0
+
+
+def test_mutual_information_by_its_definition() -> None:
+    torch.manual_seed(0)
+    mu, log_var = torch.randn(60, 3).double(), torch.randn(60, 3).double()
+    eps = torch.randn(60, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    z = mu + (0.5 * log_var).exp() * eps
+    posteriors = torch.distributions.Normal(mu, (0.5 * log_var).exp())
+    pairs = posteriors.log_prob(z[:, None]).sum(2)  # type: ignore[no-untyped-call]
+    expected = float((pairs.diagonal() - torch.logsumexp(pairs, 1) + math.log(60)).mean())
+    assert mutual_information(mu, log_var, seed=4) == pytest.approx(expected, abs=1e-9)
 
 
 def test_mutual_information_of_separate_and_of_equal_posteriors() -> None:
@@ -163,6 +193,7 @@ def test_command_of_a_run(
     run = repository.parent / "runs" / "digits"
     common = (run, "--data", "digits", "--rows", 30, "--samples", 20)
     table = run_command("evaluate", *common)
+    assert "warning" not in table.stderr
     assert table.exit_code == 0, table.output
     assert "30 of digits, validation, seed 0" in table.stdout
     assert "-log p(x), K=20" in table.stdout
@@ -171,7 +202,8 @@ def test_command_of_a_run(
     assert found["bounds"] == again["bounds"]
     assert [bound["samples"] for bound in found["bounds"]] == [1, 10, 20]
     assert found["statistics"]["rows"] == 30
-    assert found["part"] == "validation"
+    assert (found["part"], found["held_out"]) == ("validation", True)
+    assert found["trained_on_sha256"] == load("digits").sha256
     assert found["cpu_seconds"] > 0
     assert len(found["data_sha256"]) == 64
 
@@ -185,6 +217,46 @@ def test_command_of_a_bundle_with_drawn_pixels(
     drawn = json.loads(run_command("evaluate", *common, "--binarise").stdout)
     assert (grey["binarised"], drawn["binarised"]) == (False, True)
     assert grey["bounds"] != drawn["bounds"]
+    assert not grey["held_out"]
+    assert "onnxruntime" in grey["versions"]
+
+
+def test_a_bundle_does_not_tell_which_rows_it_was_trained_on(
+    repository: Path, run_command: Callable[..., Result]
+) -> None:
+    bundle = repository / "digits" / "1"
+    shown = run_command("evaluate", bundle, "--data", "digits", "--rows", 2, "--samples", 1)
+    assert "warning: some of these rows may be among those" in shown.stderr
+
+
+def test_a_broken_test_part_is_not_passed_over(
+    repository: Path, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    np.savez(
+        tmp_path / "data.npz",
+        train=np.zeros((9, 1, 8, 8), np.float32),
+        test=np.full((3, 1, 8, 8), np.nan, np.float32),
+    )
+    line = refused(
+        "evaluate", repository / "digits" / "1", "--data", f"npz:{tmp_path / 'data.npz'}"
+    )
+    assert "NaN" in line
+
+
+def test_what_is_not_defined_is_null(
+    repository: Path, run_command: Callable[..., Result], tmp_path: Path
+) -> None:
+    """A single row has no spread, and no dimension is active: JSON knows no NaN."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    common = (repository / "digits" / "1", "--data", "digits", "--rows", 1, "--samples", 2)
+    text = run_command("evaluate", *common, "--json").stdout
+    found = json.loads(text, parse_constant=refuse)
+    assert found["statistics"]["median_sigma_active"] is None
+    assert found["bounds"][0]["standard_error"] is None
+    assert run_command("evaluate", *common).exit_code == 0
 
 
 def test_the_test_part_is_the_default_where_there_is_one(

@@ -223,9 +223,9 @@ def test_zero_noise_decodes_the_mean() -> None:
 def test_large_rows_are_evaluated_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    def recorded(vae: Vae, x: Tensor, eps: Tensor) -> Terms:
+    def recorded(vae: Vae, x: Tensor, eps: Tensor, *, as_served: bool) -> Terms:
         sizes.append(len(x))
-        return row_terms(vae, x, eps)
+        return row_terms(vae, x, eps, as_served=as_served)
 
     monkeypatch.setattr(objective, "row_terms", recorded)
     monkeypatch.setattr(objective, "EVALUATION_ELEMENTS", 80)
@@ -275,3 +275,25 @@ def test_free_bits_let_no_gradient_through() -> None:
         part.backward()
         gradients.append(vae.encoder.head.weight.grad)
     torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "continuous-bernoulli"])
+def test_as_served_a_logit_ends_where_engines_part(name: str) -> None:
+    likelihood = Likelihood(name)
+    logits = torch.tensor([-90.0, -40.0, -18.0, -9.0, 0.25, 9.0, 40.0])
+    served = likelihood.raw(likelihood.mean(logits))
+    torch.testing.assert_close(served[:3], torch.full((3,), -math.log(2**23 - 1)))
+    torch.testing.assert_close(served[3:6], logits[3:6], rtol=1e-3, atol=1e-5)
+    assert served[6] == pytest.approx(math.log(2**23 - 1))
+
+
+def test_terms_as_served_are_those_of_the_bounded_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = build(config(likelihood="continuous-bernoulli"), 0)
+    raw = vae.decoder.raw
+    monkeypatch.setattr(vae.decoder, "raw", lambda z: raw(z) - 30)
+    x, eps = torch.zeros(3, 2, 3, 4), torch.zeros(3, 7)
+    free, served = (evaluate(vae, x, eps, as_served=way).reconstruction for way in (False, True))
+    # All 24 pixels are at their end: each counts as a logit of -15.9 there.
+    expected = -24 * math.log(math.log(2**23 - 1) / (1 - 2**-22))
+    torch.testing.assert_close(served, torch.full((3,), expected), rtol=1e-5, atol=1e-4)
+    assert (free < served - 1).all()

@@ -375,6 +375,17 @@ def test_muon_with_a_cosine_learns(digits: Dataset, tmp_path: Path) -> None:
     assert (factors @ factors)[0, 0].item() == pytest.approx(64 * (1 + 2**-12) ** 2, rel=1e-6)
 
 
+@pytest.mark.parametrize("model", ["mlp", "conv"])
+def test_rounded_factors_train_as_well(few_digits: Dataset, tmp_path: Path, model: str) -> None:
+    """Many steps an epoch: each must see the weights that the one before has left."""
+    settings = dataclasses.replace(SMALL, model=model, batch_size=8, epochs=3)
+    exact = train(settings, few_digits, tmp_path / "exact")
+    rounded = train(
+        dataclasses.replace(settings, precision="bfloat16"), few_digits, tmp_path / "rounded"
+    )
+    assert rounded.negative_elbo_nats == pytest.approx(exact.negative_elbo_nats, rel=0.01)
+
+
 def test_no_pickle(few_digits: Dataset, tmp_path: Path) -> None:
     train(SMALL, few_digits, tmp_path / "run")
     assert {path.suffix for path in (tmp_path / "run").iterdir()} == {

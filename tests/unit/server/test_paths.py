@@ -67,3 +67,26 @@ def test_one_bad_pair_leaves_the_others_round() -> None:
     a = np.array([[1.0, 0.0], [0.0, 0.0]], np.float32)
     b = np.array([[0.0, 1.0], [1.0, 0.0]], np.float32)
     np.testing.assert_allclose(slerp(a, b, 3)[0, 1], np.sqrt([0.5, 0.5]), rtol=1e-6)
+
+
+@given(seed=st.integers(0, 10_000), steps=st.integers(2, 12), factor=st.floats(0.1, 10))
+def test_slerp_has_a_monotone_norm_between_its_ends(seed: int, steps: int, factor: float) -> None:
+    a, b = np.random.default_rng(seed).normal(size=(2, 1, 6)).astype(np.float32)
+    b *= np.float32(factor)
+    norms = np.linalg.norm(slerp(a, b, steps)[0].astype(np.float64), axis=1)
+    rises = np.diff(norms) * np.sign(norms[-1] - norms[0])
+    assert (rises >= -1e-5 * norms.max()).all()
+
+
+@given(seed=st.integers(0, 10_000), steps=st.integers(2, 12))
+def test_a_path_back_is_the_path(seed: int, steps: int) -> None:
+    a, b = np.random.default_rng(seed).normal(size=(2, 1, 6)).astype(np.float32)
+    for path in (lerp, slerp):
+        np.testing.assert_allclose(path(a, b, steps)[:, ::-1], path(b, a, steps), atol=1e-5)
+
+
+@given(seed=st.integers(0, 10_000), steps=st.integers(2, 12))
+def test_lerp_goes_in_even_steps(seed: int, steps: int) -> None:
+    a, b = np.random.default_rng(seed).normal(size=(2, 1, 6)).astype(np.float32)
+    moves = np.diff(lerp(a, b, steps)[0].astype(np.float64), axis=0)
+    np.testing.assert_allclose(moves, np.tile((b - a) / (steps - 1), (steps - 1, 1)), atol=1e-5)

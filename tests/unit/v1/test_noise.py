@@ -1,6 +1,7 @@
 """The noise is pinned by a second implementation, written from the papers in plain Python."""
 
 import statistics
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from vaeserve.v1.noise import (
     reparameterise,
     standard_normal,
     standard_normal_blocks,
+    uniform,
 )
 
 _MASK = (1 << 64) - 1
@@ -146,3 +148,27 @@ def test_many_blocks_are_the_same_bits_as_one_by_one(
     ]
     assert together.dtype == np.float32
     np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+@given(draws=st.integers(1, 6), first=st.integers(0, 5))
+def test_later_draws_continue_earlier_ones(draws: int, first: int) -> None:
+    arguments: dict[str, Any] = {"first_row": 3, "rows": 4, "size": 5}
+    whole = standard_normal(7, Stream.POSTERIOR, draws=first + draws, **arguments)
+    part = standard_normal(7, Stream.POSTERIOR, draws=draws, first_draw=first, **arguments)
+    np.testing.assert_array_equal(part, whole[:, first:])
+
+
+@given(first=st.integers(0, FIRST_ROW_LIMIT - 80), skip=st.integers(0, 60))
+def test_uniform_numbers_of_rows(first: int, skip: int) -> None:
+    whole = uniform(7, Stream.COMPONENT, first_row=first, rows=70)
+    part = uniform(7, Stream.COMPONENT, first_row=first + skip, rows=10)
+    np.testing.assert_array_equal(part, whole[skip : skip + 10])
+
+
+def test_uniform_numbers_are_uniform() -> None:
+    values = uniform(2, Stream.COMPONENT, first_row=0, rows=50_000)
+    assert 0 < values.min() < 1e-3
+    assert 1 - 1e-3 < values.max() < 1
+    assert abs(values.mean() - 0.5) < 5 * np.sqrt(1 / 12 / len(values))
+    counts, _ = np.histogram(values, 20, (0, 1))
+    assert np.abs(counts - 2500).max() < 5 * np.sqrt(2500)

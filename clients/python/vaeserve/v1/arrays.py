@@ -39,18 +39,22 @@ def to_tensor(array: Array) -> tensor_pb2.Tensor:
     Raises:
         TensorError: the dtype has no wire form.
     """
-    wire = _WIRE_TYPES.get(array.dtype.newbyteorder("<"))
+    wire = _WIRE_TYPES.get(array.dtype)
     if wire is None:
-        raise TensorError(f"dtype {array.dtype} cannot be sent; use float32 or uint8")
-    little_endian = np.ascontiguousarray(array, dtype=_DTYPES[wire])
-    return tensor_pb2.Tensor(dtype=wire, shape=array.shape, data=little_endian.tobytes())
+        little_endian = array.dtype.newbyteorder("<")
+        wire = _WIRE_TYPES.get(little_endian)
+        if wire is None:
+            raise TensorError(f"dtype {array.dtype} cannot be sent; use float32 or uint8")
+        array = array.astype(little_endian)
+    return tensor_pb2.Tensor(dtype=wire, shape=array.shape, data=array.tobytes())
 
 
-def from_tensor(tensor: tensor_pb2.Tensor) -> Array:
-    """Read a message as a read-only array.
+def from_tensor(tensor: tensor_pb2.Tensor, *, writable: bool = False) -> Array:
+    """Read a message as an array, read-only unless asked otherwise.
 
-    The elements are copied once, out of the message, and the byte count is compared with Python
-    integers: a shape whose product is huge is refused like any other wrong length.
+    The elements are copied once, out of the message, twice for a writable array, and the byte count
+    is compared with Python integers: a shape whose product is huge is refused like any other wrong
+    length.
 
     Returns:
         float32 or uint8 array of the message's shape.
@@ -59,12 +63,13 @@ def from_tensor(tensor: tensor_pb2.Tensor) -> Array:
         TensorError: unknown dtype, negative or too many dimensions, or a byte count other than the
             shape asks for.
     """
-    if len(tensor.shape) > _MOST_DIMENSIONS:
-        raise TensorError(f"shape has {len(tensor.shape)} dimensions")
-    shape = tuple(tensor.shape)
-    if any(size < 0 for size in shape):
+    sizes = tensor.shape
+    if len(sizes) > _MOST_DIMENSIONS:  # the count first: a message may hold millions
+        raise TensorError(f"shape has {len(sizes)} dimensions")
+    shape = tuple(sizes[:])  # a slice is a list, which is read faster
+    if shape and min(shape) < 0:
         raise TensorError(f"shape {list(shape)} has a negative dimension")
-    return _elements(tensor, shape)
+    return _elements(tensor, shape, writable=writable)
 
 
 def rows_from_tensor(tensor: tensor_pb2.Tensor, row_shape: tuple[int, ...]) -> Array:
@@ -95,7 +100,9 @@ def rows_from_tensor(tensor: tensor_pb2.Tensor, row_shape: tuple[int, ...]) -> A
     return _elements(tensor, shape)
 
 
-def _elements(tensor: tensor_pb2.Tensor, shape: tuple[int, ...]) -> Array:
+def _elements(
+    tensor: tensor_pb2.Tensor, shape: tuple[int, ...], *, writable: bool = False
+) -> Array:
     dtype = _DTYPES.get(tensor.dtype)
     if dtype is None:
         raise TensorError(f"dtype {tensor.dtype} is unknown; use FLOAT32 or UINT8")
@@ -105,4 +112,4 @@ def _elements(tensor: tensor_pb2.Tensor, shape: tuple[int, ...]) -> Array:
         raise TensorError(
             f"shape {list(shape)} of {dtype.name} takes {expected} bytes, got {len(data)}"
         )
-    return np.ndarray(shape, dtype, data)
+    return np.ndarray(shape, dtype, bytearray(data) if writable else data)

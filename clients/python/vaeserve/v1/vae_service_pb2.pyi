@@ -672,13 +672,15 @@ class EditRequest(_message.Message):
 
     @_builtins.property
     def amounts(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Attribute names (ModelInfo.attributes) to amounts. 1 is the distance between the mean of the rows without the
-        attribute and the mean of those with it, along the direction; negative amounts take the attribute away.
+        """Attribute names (ModelInfo.attributes) to amounts, -100..100; no names, no move. 1 is the distance between the mean of
+        the rows without the attribute and the mean of those with it, along the direction; negative amounts take the attribute away.
         """
 
     @_builtins.property
     def preserve(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Attributes that shall stay as they are: what the directions share with theirs is projected out first."""
+        """Attributes that shall stay as they are: what the directions share with the span of theirs is projected out first.
+        Refused where that leaves nothing of a direction.
+        """
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedScalarFieldContainer[Global___GenerateOutput.ValueType]:

@@ -303,11 +303,14 @@ export interface EditRequest {
   /** Latent space of `latents`, as in DecodeRequest. */
   latentSpaceId: string;
   /**
-   * Attribute names (ModelInfo.attributes) to amounts. 1 is the distance between the mean of the rows without the
-   * attribute and the mean of those with it, along the direction; negative amounts take the attribute away.
+   * Attribute names (ModelInfo.attributes) to amounts, -100..100; no names, no move. 1 is the distance between the mean of
+   * the rows without the attribute and the mean of those with it, along the direction; negative amounts take the attribute away.
    */
   amounts: { [key: string]: number };
-  /** Attributes that shall stay as they are: what the directions share with theirs is projected out first. */
+  /**
+   * Attributes that shall stay as they are: what the directions share with the span of theirs is projected out first.
+   * Refused where that leaves nothing of a direction.
+   */
   preserve: string[];
   /** Which parts come back; empty means x_hat. */
   outputs: GenerateOutput[];

@@ -1,0 +1,118 @@
+"""One gesture of a visitor as calls of the client, each timed. Arrays in, arrays out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from vaeserve import Generated, Latency, Latents, Model, ModelInfo, Posterior, Score, timed
+from vaeserve_playground import dimensions
+from vaeserve_playground.dimensions import Dimension
+from vaeserve_playground.pictures import Levels
+
+_ResultT = TypeVar("_ResultT")
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Runs calls of a model and keeps where the time of each went.
+
+    Attributes:
+        calls: name and latency of each, as the client tells it.
+    """
+
+    calls: list[tuple[str, Latency]] = field(default_factory=list)
+
+    def __call__(self, name: str, call: Callable[[], _ResultT]) -> _ResultT:
+        """Make one call; one that fails is not kept."""
+        with timed() as latencies:
+            result = call()
+        self.calls += [(name, latency) for latency in latencies]
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a model makes of one picture.
+
+    Attributes:
+        reconstruction: [*input_shape] levels.
+        posterior: of one row.
+        score: of one row.
+    """
+
+    reconstruction: Levels
+    posterior: Posterior
+    score: Score
+
+
+def look(model: Model, row: Levels, watch: Stopwatch) -> Look:
+    """Encode, decode and score one row."""
+    posterior = watch("encode", lambda: model.encode(row))
+    pictures = watch("decode", lambda: model.decode(posterior.mu, dtype=np.uint8))
+    return Look(pictures[0], posterior, watch("score", lambda: model.score(row)))
+
+
+def decode(model: Model, z: Latents, watch: Stopwatch) -> Levels:
+    """One latent row as a picture, [*input_shape]."""
+    row: Levels = watch("decode", lambda: model.decode(z, dtype=np.uint8))[0]
+    return row
+
+
+def sample(
+    model: Model, n: int, *, seed: int, temperature: float, prior: str, watch: Stopwatch
+) -> Levels:
+    """Draws from a prior, [n, *input_shape]."""
+    return _pictures(
+        watch(
+            "sample",
+            lambda: model.sample(
+                n, seed=seed, temperature=temperature, prior=prior, dtype=np.uint8
+            ),
+        )
+    )
+
+
+def walk(
+    model: Model, start: Levels, end: Levels, *, steps: int, path: str, watch: Stopwatch
+) -> Levels:
+    """The way between two rows, [steps, *input_shape]."""
+    return _pictures(
+        watch(
+            "interpolate",
+            lambda: model.interpolate(start, end, steps=steps, path=path, dtype=np.uint8),
+        )
+    )
+
+
+def edit(model: Model, z: Latents, amounts: Mapping[str, float], watch: Stopwatch) -> Levels:
+    """One latent row moved along attributes, as a picture, [*input_shape]."""
+    row: Levels = _pictures(watch("edit", lambda: model.edit(z, amounts, dtype=np.uint8)))[0]
+    return row
+
+
+def sliders_of(info: ModelInfo, count: int) -> list[Dimension]:
+    """The dimensions worth a slider, most active first."""
+    known = info.latent_statistics
+    if known is None:
+        return dimensions.first(int(np.prod(info.latent_shape)), count)
+    return dimensions.most_active(known.mu_mean, known.mu_variance, known.sigma2_mean, count)
+
+
+def middle_of(info: ModelInfo) -> Latents:
+    """The mean of the aggregated posterior, or of the prior: where sliders start from."""
+    known = info.latent_statistics
+    mean = np.zeros(info.latent_shape) if known is None else np.asarray(known.mu_mean)
+    return Latents(mean.reshape(info.latent_shape), info.latent_space_id)
+
+
+def moved(z: Latents, chosen: list[Dimension], values: tuple[float, ...]) -> Latents:
+    """Latents with the dimensions of the sliders set to their values."""
+    flat = np.array(z, np.float32).ravel()
+    flat[[dimension.index for dimension in chosen]] = values
+    return Latents(flat.reshape(z.shape), z.latent_space_id)
+
+
+def _pictures(generated: Generated) -> Levels:
+    return np.asarray(generated.pictures)

@@ -1,0 +1,127 @@
+"""The asyncio twin of `_connection`: how it waits is its own, all else is shared."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import grpc
+from grpc import aio
+
+from vaeserve import _channel, _forks
+from vaeserve._connection import (
+    STILL_FETCHING,
+    Batches,
+    ReplyT,
+    RequestT,
+    closed_error,
+    spares,
+    time_left,
+)
+from vaeserve._errors import DeadlineExceeded, Unavailable, from_rpc_error, retry_delay
+from vaeserve._latency import ASK, batches_of
+from vaeserve._security import Security
+from vaeserve.v1 import model_service_pb2_grpc, vae_service_pb2_grpc
+
+
+@asynccontextmanager
+async def held_by_task(lock: asyncio.Lock, deadline: float) -> AsyncIterator[None]:
+    """As `held`."""
+    try:
+        async with asyncio.timeout(_channel.remaining(deadline)):
+            await lock.acquire()
+    except TimeoutError as exc:
+        raise DeadlineExceeded(STILL_FETCHING) from exc
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class AsyncConnection:
+    """What an `AsyncClient` and its models share; for the tasks of the running event loop.
+
+    Attributes:
+        target: where the server is.
+        catalogue: stub of the ModelService.
+        vae: stub of the VaeService.
+    """
+
+    def __init__(self, target: str, timeout: float, retries: int, security: Security) -> None:
+        self.target = target
+        self._timeout = timeout
+        self._retries = retries
+        self._security = security
+        self._closed = asyncio.Event()
+        self._forked = False
+        _forks.watch(self)
+        configs = [_channel.plain(retries), _channel.checked()][: 1 + (retries > 0)]
+        self._channels = [
+            _channel.open_async_channel(target, config, security.credentials) for config in configs
+        ]
+        self.catalogue = model_service_pb2_grpc.ModelServiceStub(self._channels[0])
+        self.vae = vae_service_pb2_grpc.VaeServiceStub(self._channels[-1])
+        self._plain = spares(
+            self.vae, vae_service_pb2_grpc.VaeServiceStub(self._channels[0]), retries
+        )
+
+    def deadline(self, timeout: float | None) -> float:
+        """As `Connection.deadline`."""
+        return _channel.deadline_after(self._timeout if timeout is None else timeout)
+
+    async def call(
+        self,
+        method: "aio.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        request: RequestT,
+        deadline: float,
+        batches: Batches = None,
+    ) -> ReplyT:
+        """As `Connection.call`."""
+        while not self._closed.is_set():
+            timeout = time_left(deadline)
+            asked = self._security.metadata()
+            if batches is not None:
+                asked += ASK
+            try:
+                sent = method(request, timeout=timeout, metadata=asked)
+                reply = await sent
+                if batches is not None:
+                    batches += batches_of(await sent.trailing_metadata())
+            except (asyncio.CancelledError, aio.UsageError):
+                # A channel that is closed cancels its calls, though nobody cancelled their tasks.
+                if self._closed.is_set() and not _being_cancelled():
+                    break
+                raise
+            except grpc.RpcError as exc:
+                if self._closed.is_set():
+                    break
+                error = from_rpc_error(exc, self.target)
+                if isinstance(error, Unavailable) and method in self._plain:
+                    method = self._plain[method]
+                    continue
+                delay = retry_delay(error, _channel.remaining(deadline))
+                if delay is None or not self._retries:
+                    raise error from exc
+            else:
+                return reply
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), delay)
+        raise closed_error(self.target, forked=self._forked)
+
+    def forked(self) -> None:
+        """Called in a forked child: from now on it is closed there."""
+        self._forked = True
+        self._closed = asyncio.Event()  # another thread may have held the old one's lock
+        self._closed.set()
+
+    async def close(self) -> None:
+        """As `Connection.close`."""
+        self._closed.set()
+        if self._forked:
+            return
+        for channel in self._channels:
+            await channel.close()
+
+
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

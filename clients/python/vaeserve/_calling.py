@@ -1,0 +1,119 @@
+"""What the commands share that call a server: ADDRESS, --model, IN, and errors that help."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from vaeserve import _files
+from vaeserve._client import Client
+from vaeserve._dial import client_at, connection_options
+from vaeserve._errors import InvalidInput, NotFound, VaeserveError
+from vaeserve._files import Source
+from vaeserve._latents import Array
+from vaeserve._model import Model
+from vaeserve._suggest import did_you_mean
+
+_CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
+_PIPE = Path("-")
+_COMPLETION_SECONDS = 1.0  # a shell that waits for its completions feels broken
+
+
+class SourceFile(click.Path):
+    """A file to read, or - for standard input."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Take a file by name, and a pipe's bytes as they are."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        return Source.of_path(path) if path != _PIPE else Source.of_bytes(sys.stdin.buffer.read())
+
+
+def names_model(command: _CommandT) -> _CommandT:
+    """ADDRESS and --model, as every command takes them that calls a model."""
+    command = click.option(
+        "--model",
+        shell_complete=_complete_model,
+        help="Name of the model; may be left out where the server has only one.",
+    )(command)
+    return click.argument("address")(connection_options(command))
+
+
+@contextmanager
+def model_at(address: str, name: str | None) -> Iterator[Model]:
+    """Connect, and tell the nearest names where the model does not exist.
+
+    Args:
+        address: the server.
+        name: name of the model; None for the only one.
+
+    Raises:
+        VaeserveError: as the calls inside; NotFound names the nearest model.
+        click.UsageError: no name was given and the server has not just one model.
+    """
+    with client_at(address) as client:
+        try:
+            yield client.model(name or _only_model(client))
+        except NotFound as exc:
+            if exc.reason != "MODEL_NOT_FOUND" or name is None:
+                raise
+            hint = did_you_mean(name, _known_models(client))
+            raise NotFound(f"{exc.details}.{hint}", code=exc.code, reason=exc.reason) from exc
+
+
+def read_rows(handle: Model, source: Source) -> Array:
+    """Latents with their id where they are such, else pictures.
+
+    Raises:
+        InvalidInput: as `_files.read_latents` and `_files.read_pictures`.
+    """
+    if _files.holds_latents(source):
+        return _files.read_latents(source)
+    return _files.read_pictures((source,), handle.info)
+
+
+def known(kind: str, name: str, names: Iterable[str]) -> str:
+    """The name, if there is one such.
+
+    Raises:
+        InvalidInput: there is none; the nearest are told.
+    """
+    names = tuple(names)
+    if name not in names:
+        raise InvalidInput(f"there is no {kind} {name!r}.{did_you_mean(name, names)}")
+    return name
+
+
+def _only_model(client: Client) -> str:
+    names = [state.name for state in client.models() if state.ready]
+    if len(names) != 1:
+        served = ", ".join(names) or "none"
+        raise click.UsageError(f"Say which model with --model NAME; ready here: {served}.")
+    return names[0]
+
+
+def _known_models(client: Client, timeout: float | None = None) -> list[str]:
+    try:
+        return [state.name for state in client.models(timeout=timeout)]
+    except VaeserveError:  # the hint is not worth another error
+        return []
+
+
+def _complete_model(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The server's models, where the address stands already and answers at once."""
+    # Where --model is the last word, click stops before it hands out the arguments.
+    address = ctx.params.get("address") or next(iter(ctx.args), None)
+    if not address:
+        return []
+    try:
+        with ctx.scope(cleanup=False), client_at(address) as client:
+            names = _known_models(client, timeout=_COMPLETION_SECONDS)
+    except (VaeserveError, OSError):
+        return []
+    return [name for name in names if name.startswith(incomplete)]

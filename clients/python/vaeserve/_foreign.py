@@ -1,0 +1,106 @@
+"""Pictures of Pillow and tensors of PyTorch as numpy arrays, where the caller has these installed.
+
+Neither is ever imported here: whoever holds such an object has imported its package.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from vaeserve._errors import InvalidInput
+from vaeserve._info import ModelInfo
+
+_MODES = {1: "L", 3: "RGB"}
+_DEEP = ("I", "F")  # first letters of Pillow's modes of more than 8 bits
+
+
+class Picture(Protocol):
+    """What type checkers know a picture of Pillow by."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+
+
+PictureLike = npt.ArrayLike | Picture | Sequence[Picture]
+"""Rows as numpy takes them, tensors of PyTorch, a picture of Pillow, or several."""
+
+
+def of_torch(value: Any) -> Any:
+    """A tensor, or a list of tensors, as an array on the host; anything else as it is.
+
+    Floats of any width become float32. Gradients and devices are left behind.
+    """
+    tensor = getattr(sys.modules.get("torch"), "Tensor", None)
+    if tensor is None:
+        return value
+    if isinstance(value, tensor):
+        plain = value.detach()
+        return (plain.float() if plain.is_floating_point() else plain).cpu().numpy()
+    if isinstance(value, list | tuple) and value and isinstance(value[0], tensor):
+        return [of_torch(each) for each in value]
+    return value
+
+
+def of_pillow(value: Any, info: ModelInfo) -> Any:
+    """A picture, or a list of pictures, as uint8 levels of the model; anything else as it is.
+
+    Colour becomes grey for a model of grey pictures (ITU-R 601 luma), grey is repeated for a model
+    of colour. Nothing is resized.
+
+    Args:
+        value: whatever the caller passed.
+        info: the model.
+
+    Returns:
+        [*input_shape] of a picture, [rows, *input_shape] of a list.
+
+    Raises:
+        InvalidInput: another size, transparency, more than 8 bits a channel, or a model whose rows
+            are no pictures.
+    """
+    image = getattr(sys.modules.get("PIL.Image"), "Image", None)
+    if image is None:
+        return value
+    if isinstance(value, image):
+        return _levels(value, info, "the picture")
+    if isinstance(value, list | tuple) and any(isinstance(each, image) for each in value):
+        if not all(isinstance(each, image) for each in value):
+            raise InvalidInput("a list must hold pictures alone, or arrays alone")
+        return np.stack(
+            [_levels(each, info, f"picture {number}") for number, each in enumerate(value)]
+        )
+    return value
+
+
+def _levels(picture: Any, info: ModelInfo, name: str) -> npt.NDArray[np.uint8]:
+    # [height, width] is grey too.
+    shape = (1, *info.input_shape) if len(info.input_shape) == 2 else info.input_shape
+    mode = _MODES.get(shape[0]) if len(shape) == 3 else None
+    if mode is None or info.preprocessing is None:
+        raise InvalidInput(
+            f"the rows of {info.name!r} are {list(info.input_shape)} and no 8-bit pictures; "
+            "pass arrays"
+        )
+    _, height, width = shape
+    if picture.size != (width, height):
+        got_width, got_height = picture.size
+        raise InvalidInput(
+            f"{name} is {got_width}x{got_height}, {info.name!r} takes {width}x{height}: resize it"
+        )
+    if picture.mode.startswith(_DEEP):
+        raise InvalidInput(
+            f"{name} has more than 8 bits (mode {picture.mode}): scale it to 0..255 first"
+        )
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        if picture.getchannel("A").getextrema()[0] < 255:
+            raise InvalidInput(f"{name} is partly transparent: lay it over a background first")
+    return (
+        np.asarray(picture.convert(mode), np.uint8).transpose(_AXES[mode]).reshape(info.input_shape)
+    )
+
+
+_AXES = {"L": (0, 1), "RGB": (2, 0, 1)}

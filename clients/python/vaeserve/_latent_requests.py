@@ -1,0 +1,121 @@
+"""What edit and score send, and how their answers become one result. Pure; see `_requests`."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy.typing as npt
+
+from vaeserve import _inputs, _parts
+from vaeserve._errors import InvalidInput
+from vaeserve._foreign import PictureLike
+from vaeserve._info import ModelInfo
+from vaeserve._latents import Latents
+from vaeserve._numbers import whole_number
+from vaeserve._plan import Plan, split
+from vaeserve._results import Generated, Score
+from vaeserve._seed import seed_or_new
+from vaeserve.v1 import noise, vae_service_pb2 as pb
+
+_UINT32 = 1 << 32
+_TERMS = 6  # tensors of one float a row in a ScoreResponse
+
+
+def edit(
+    info: ModelInfo,
+    version: int,
+    rows: PictureLike,
+    amounts: Mapping[str, float],
+    *,
+    preserve: Sequence[str],
+    latents: bool,
+    dtype: npt.DTypeLike,
+) -> Plan[pb.EditRequest, pb.EditResponse, Generated]:
+    """Plan an edit call; arguments as `Model.edit`."""
+    if isinstance(preserve, str):
+        raise InvalidInput(f"preserve takes several names: pass [{preserve!r}]")
+    checked = (
+        _inputs.latents(rows, info) if isinstance(rows, Latents) else _inputs.pictures(rows, info)
+    )
+    x_hat_dtype = _inputs.picture_type(dtype, info)
+    try:
+        asked = pb.EditRequest(
+            model=info.name,
+            version=version,
+            amounts={name: float(amount) for name, amount in amounts.items()},
+            preserve=preserve,
+            outputs=_parts.outputs(latents),
+            x_hat_dtype=x_hat_dtype,
+        )
+    except (AttributeError, TypeError, ValueError) as exc:
+        raise InvalidInput(f"amounts are numbers by attribute name, got {amounts!r}") from exc
+
+    def build(part: range) -> pb.EditRequest:
+        request = pb.EditRequest()
+        request.CopyFrom(asked)
+        if isinstance(checked, Latents):
+            request.latents.CopyFrom(_parts.rows(checked, part))
+            request.latent_space_id = checked.latent_space_id
+        else:
+            request.input.CopyFrom(_parts.rows(checked, part))
+        return request
+
+    parts = split(
+        info.limits,
+        len(checked),
+        request_row=checked[0].nbytes,
+        reply_row=_parts.generated_bytes(info, x_hat_dtype, latents),
+    )
+    return Plan(parts, build, lambda replies: _parts.generated(replies, None))
+
+
+def score(
+    info: ModelInfo,
+    version: int,
+    x: PictureLike,
+    *,
+    draws: int,
+    seed: int | None,
+    first_row: int,
+) -> Plan[pb.ScoreRequest, pb.ScoreResponse, Score]:
+    """Plan a score call; arguments as `Model.score`."""
+    draws = whole_number("draws", draws, 0, _UINT32)
+    first_row = whole_number("first_row", first_row, 0, noise.FIRST_ROW_LIMIT)
+    most = info.limits.max_draws // draws if draws and info.limits.max_draws else None
+    if most == 0:
+        raise InvalidInput(
+            f"{draws} draws a row; the server makes at most {info.limits.max_draws} at once"
+        )
+    rows = _inputs.pictures(x, info)
+    chosen = seed_or_new(seed) if draws else None
+
+    def build(part: range) -> pb.ScoreRequest:
+        return pb.ScoreRequest(
+            model=info.name,
+            version=version,
+            input=_parts.rows(rows, part),
+            draws=draws,
+            seed=chosen,
+            first_row=first_row + part.start,
+        )
+
+    def join(replies: Sequence[pb.ScoreResponse]) -> Score:
+        return Score(
+            reconstruction=_parts.joined([reply.reconstruction_nats for reply in replies]),
+            kl=_parts.joined([reply.kl_nats for reply in replies]),
+            negative_elbo=_parts.joined([reply.negative_elbo_nats for reply in replies]),
+            importance_weighted=_parts.joined([reply.importance_weighted_nats for reply in replies])
+            if draws
+            else None,
+            percentile=_parts.joined([reply.percentile for reply in replies]),
+            typicality=_parts.joined([reply.typicality for reply in replies]),
+            seed=chosen,
+            version=_parts.one_version(replies),
+        )
+
+    parts = split(
+        info.limits,
+        len(rows),
+        request_row=rows[0].nbytes,
+        reply_row=_TERMS * _parts.FLOAT_BYTES,
+        most=most,
+    )
+    return Plan(parts, build, join)

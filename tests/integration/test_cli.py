@@ -1,0 +1,102 @@
+"""The commands of the client against a real server, in pipes as people write them."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from support.repositories import ROW_SHAPES
+from vaeserve import Client
+from vaeserve._cli import main
+
+
+def shell(line: str, **values: object) -> str:
+    """Run a line in a shell, where `vaeserve` is this one; its output."""
+    command = f'vaeserve() {{ "{sys.executable}" -m vaeserve "$@"; }}; set -o pipefail; {line}'
+    environment = {name: str(value) for name, value in values.items()}
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def printed(*arguments: object) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_latents_and_pictures_go_through_pipes(
+    address: str, client: Client, tmp_path: Path
+) -> None:
+    x = np.random.default_rng(0).random((5, *ROW_SHAPES["digits"]), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    call = '"$A" --model digits'
+    shell(
+        f'vaeserve encode {call} - -o - < "$D/x.npy" | vaeserve decode {call} - -o "$D/y.npy"',
+        A=address,
+        D=tmp_path,
+    )
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "y.npy"), client.model("digits").reconstruct(x)
+    )
+    shell(f'vaeserve sample {call} -n 6 --columns 3 -o - > "$D/s.png"', A=address, D=tmp_path)
+    with Image.open(tmp_path / "s.png") as grid:
+        assert grid.size == (3 * 8 + 2 * 2, 2 * 8 + 2)
+
+
+def test_every_model_is_in_the_table(address: str, client: Client) -> None:
+    heading, *lines = printed("models", address).splitlines()
+    assert heading.split() == shlex.split(
+        "MODEL VERSION READY INPUT LATENT LIKELIHOOD PRECISION SIZE"
+    )
+    assert [line.split()[:4] for line in lines] == [
+        ["digits", "1", "yes", "1x8x8"],
+        ["rgb", "1", "yes", "3x9x11"],
+        ["vectors", "1", "yes", "6"],
+    ]
+    first = json.loads(printed("models", address, "--json"))[0]
+    info = client.model("digits").info
+    assert first["size_bytes"] == sum(file.size_bytes for file in info.manifest.files) > 1000
+
+
+def test_scores_and_edits(address: str, client: Client, tmp_path: Path) -> None:
+    digits = client.model("digits")
+    x = digits.sample(3, seed=1)
+    np.save(tmp_path / "x.npy", x)
+    call = (address, "--model", "digits", "--json", tmp_path / "x.npy")
+    scores = json.loads(printed("score", *call))
+    np.testing.assert_array_equal(
+        np.float32(scores["negative_elbo"]), digits.score(x).negative_elbo
+    )
+    name = digits.info.attributes[0].name
+    edited = json.loads(printed("edit", *call, f"{name}=2"))
+    np.testing.assert_array_equal(np.float32(edited["x_hat"]), digits.edit(x, {name: 2}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("sample", "--model", "digit"), "Did you mean 'digits'?"),
+        (("sample",), "Say which model with --model NAME; ready here: digits, rgb, vectors."),
+    ],
+)
+def test_a_model_that_is_not_named_right(
+    address: str, arguments: tuple[str, ...], hint: str
+) -> None:
+    command, *rest = arguments
+    result = CliRunner().invoke(main, [command, address, *rest, "--json"])
+    assert result.exit_code != 0
+    assert hint in result.output

@@ -1,0 +1,180 @@
+"""The command line in pipes and shells: bytes, JSON, completion, and names spelt wrong."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from unit.client.scripted_server import Script, pictures
+from vaeserve import Client, _cli, _delivery
+
+
+def vaeserve(*arguments: object, stdin: bytes = b"") -> Result:
+    return CliRunner().invoke(_cli.main, [str(argument) for argument in arguments], input=stdin)
+
+
+def piped(*arguments: object, stdin: bytes = b"") -> bytes:
+    result = vaeserve(*arguments, stdin=stdin)
+    assert result.exit_code == 0, result.output
+    return result.stdout_bytes
+
+
+def npy(array: object) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.asarray(array))
+    return file.getvalue()
+
+
+def test_a_pipe_from_encode_to_decode(script: Script) -> None:
+    x = pictures(3)
+    latents = piped("encode", script.address, "-", "-o", "-", stdin=npy(x))
+    with np.load(io.BytesIO(latents)) as q:
+        assert str(q["latent_space_id"]) == "space-a"
+    out = piped("decode", script.address, "-", "-o", "-", "--format", "npy", stdin=latents)
+    with Client(script.address) as client:
+        expected = client.model("digits").reconstruct(x)
+    np.testing.assert_array_equal(np.load(io.BytesIO(out)), expected)
+
+
+def test_a_picture_through_a_pipe(script: Script) -> None:
+    levels = np.rint(pictures(1)[0] * 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, "PNG")
+    out = piped("reconstruct", script.address, "-", "-o", "-", stdin=file.getvalue())
+    with Client(script.address) as client, Image.open(io.BytesIO(out)) as picture:
+        expected = client.model("digits").reconstruct(levels, dtype=np.uint8)[0]
+        np.testing.assert_array_equal(np.asarray(picture), expected)
+
+
+def test_a_process_of_its_own_writes_nothing_but_the_bytes(script: Script) -> None:
+    command = [sys.executable, "-m", "vaeserve", "sample", script.address, "-n", "2", "-o", "-"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    with Image.open(io.BytesIO(done.stdout)) as grid:
+        assert grid.size == (2 * 3 + 2, 2)
+    assert done.stderr.splitlines()[-1].startswith(b"seed ")
+
+
+def test_an_empty_pipe(script: Script) -> None:
+    result = vaeserve("encode", script.address, "-", "--json")
+    assert (result.exit_code, result.output) == (
+        1,
+        "Error: standard input is no .npy or .npz that can be read\n",
+    )
+
+
+def test_bytes_are_kept_from_a_terminal(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setattr(_delivery, "sys", SimpleNamespace(stdout=terminal))
+    result = vaeserve("sample", script.address, "-o", "-")
+    assert result.exit_code == 2
+    assert "terminal" in result.output
+    assert script.requests == []
+
+
+def test_json_holds_the_whole_result(script: Script) -> None:
+    drawn = json.loads(piped("sample", script.address, "-n", "3", "--seed", "7", "--json"))
+    with Client(script.address) as client:
+        expected = client.model("digits").sample(3, seed=7, latents=True)
+    assert set(drawn) == {"x_hat", "latents", "seed", "latent_space_id"}
+    assert (drawn["seed"], drawn["latent_space_id"]) == (7, "space-a")
+    # As many digits as give the same float32 again, and no more.
+    np.testing.assert_array_equal(np.float32(drawn["latents"]), np.asarray(expected.latents))
+    assert max(len(str(value)) for value in np.ravel(drawn["latents"])) <= len("-1.2345678e-08")
+    q = json.loads(piped("encode", script.address, "-", "--json", stdin=npy(pictures(1))))
+    assert q["draws"] is None
+    assert np.shape(q["mu"]) == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "-o FILE"),
+        (("--json", "-o", "x.npy"), "leave -o"),
+        (("-o", "no/such/x.png"), "'no/such' does not exist"),
+        (("-o", "x.jpg"), "must end in .png, .npy, .npz"),
+    ],
+)
+def test_where_the_result_goes_is_settled_before_the_call(
+    script: Script, options: tuple[str, ...], words: str
+) -> None:
+    result = vaeserve("sample", script.address, *options)
+    assert result.exit_code == 2
+    assert words in result.output
+    assert script.requests == []
+
+
+def test_format_decides_where_no_suffix_does(script: Script, tmp_path: Path) -> None:
+    piped("sample", script.address, "-n", "4", "-o", tmp_path / "x", "--format", "npy")
+    assert np.load(tmp_path / "x").shape == (4, 2, 3)
+
+
+def test_columns_of_a_grid(script: Script, tmp_path: Path) -> None:
+    call = ("sample", script.address, "-n", "4", "-o", tmp_path / "x.png", "--columns")
+    for columns, size in ((4, (4 * 3 + 3 * 2, 2)), (1, (3, 4 * 2 + 3 * 2)), (9, (18, 2))):
+        piped(*call, columns)
+        with Image.open(tmp_path / "x.png") as grid:
+            assert grid.size == size
+
+
+def test_several_files_are_one_batch(script: Script, tmp_path: Path) -> None:
+    x = pictures(3)
+    np.save(tmp_path / "a.npy", x[0])
+    np.save(tmp_path / "b.npy", x[1:])
+    files = (tmp_path / "a.npy", tmp_path / "b.npy")
+    out = piped("reconstruct", script.address, *files, "-o", "-", "--format", "npy")
+    with Client(script.address) as client:
+        expected = client.model("digits").reconstruct(x)
+    np.testing.assert_array_equal(np.load(io.BytesIO(out)), expected)
+    np.save(tmp_path / "b.npy", (x * 255).astype(np.uint8))
+    result = vaeserve("reconstruct", script.address, *files, "--json")
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "levels" in result.output
+    np.save(tmp_path / "b.npy", x[..., 0])
+    assert "cannot be joined" in vaeserve("reconstruct", script.address, *files, "--json").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("encoed", "ADDRESS"), "No such command 'encoed'. Did you mean 'encode' or 'decode'?"),
+        (("sample", "ADDRESS", "--temprature", "2"), "Did you mean '--temperature'?"),
+        (("sample", "ADDRESS", "--json", "--model", "digit"), "Did you mean 'digits'?"),
+        (("sample", "ADDRESS", "--json", "--model", "cats"), "Known: 'digits', 'faces'."),
+        (("edit", "ADDRESS", "--json", "-", "smiel=1"), "no attribute 'smiel'. Did you mean 'smil"),
+    ],
+)
+def test_the_nearest_name(script: Script, arguments: tuple[str, ...], hint: str) -> None:
+    result = vaeserve(*(script.address if word == "ADDRESS" else word for word in arguments))
+    assert result.exit_code != 0
+    assert hint in result.output
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_call_back(shell: str) -> None:
+    script = piped("completion", shell).decode()
+    assert f"_VAESERVE_COMPLETE={shell}_complete" in script
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["vaeserve", "enc"], "encode"),
+        (["vaeserve", "sample", "ADDRESS", "--temp"], "--temperature"),
+        (["vaeserve", "sample", "ADDRESS", "--model", "di"], "digits"),
+        (["vaeserve", "sample", "127.0.0.1:1", "--model", "di"], None),
+    ],
+)
+def test_what_a_shell_is_told(script: Script, words: list[str], expected: str | None) -> None:
+    line = " ".join(words).replace("ADDRESS", script.address)
+    environment = {"_VAESERVE_COMPLETE": "bash_complete"}
+    environment |= {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
+    result = CliRunner().invoke(_cli.main, [], env=environment, prog_name="vaeserve")
+    told = [told.split(",")[1] for told in result.output.split()]
+    assert told == ([expected] if expected else [])

@@ -1,0 +1,104 @@
+"""Tensors of PyTorch and pictures of Pillow as inputs, and that neither is imported for it."""
+
+import dataclasses
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unit.client.test_inputs import info
+from vaeserve import InvalidInput, Latents, _inputs
+
+GREY = dataclasses.replace(info(), input_shape=(1, 2, 3))
+RGB = dataclasses.replace(info(), input_shape=(3, 2, 3))
+LEVELS = np.random.default_rng(0).integers(0, 256, (4, 2, 3, 3), np.uint8)
+
+
+def test_tensors_are_arrays() -> None:
+    x = torch.rand(5, 1, 2, 3, requires_grad=True)
+    np.testing.assert_array_equal(_inputs.pictures(x, GREY), x.detach().numpy())
+    for dtype in (torch.float64, torch.float16, torch.bfloat16):
+        assert _inputs.pictures(x.to(dtype), GREY).dtype == np.float32
+    levels = torch.randint(0, 256, (5, 1, 2, 3), dtype=torch.uint8)
+    assert _inputs.pictures(levels, GREY).dtype == np.uint8
+    rows = _inputs.pictures([row for row in x], GREY)  # noqa: C416  a list of tensors
+    np.testing.assert_array_equal(rows, x.detach().numpy())
+    with pytest.raises(InvalidInput, match="uint8 levels"):
+        _inputs.pictures(levels.long(), GREY)
+
+
+def test_tensors_are_latents() -> None:
+    z = torch.randn(5, 4, requires_grad=True)
+    np.testing.assert_array_equal(_inputs.latents(z, GREY), z.detach().numpy())
+    np.testing.assert_array_equal(Latents(z, "space-a"), z.detach().numpy())
+
+
+def test_pictures_are_levels() -> None:
+    many = [Image.fromarray(levels) for levels in LEVELS]
+    np.testing.assert_array_equal(_inputs.pictures(many, RGB), LEVELS.transpose(0, 3, 1, 2))
+    one = _inputs.pictures(many[0], RGB)
+    np.testing.assert_array_equal(one, LEVELS[:1].transpose(0, 3, 1, 2))
+    assert one.dtype == np.uint8
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3), (2, 3)])
+def test_colour_becomes_grey_and_grey_is_repeated(shape: tuple[int, ...]) -> None:
+    model = dataclasses.replace(GREY, input_shape=shape)
+    coloured = Image.fromarray(LEVELS[0])
+    luma = np.asarray(coloured.convert("L"))
+    np.testing.assert_array_equal(_inputs.pictures(coloured, model)[0].reshape(2, 3), luma)
+    grey = _inputs.pictures(coloured.convert("L"), RGB)
+    np.testing.assert_array_equal(grey[0], [luma] * 3)
+    black_and_white = Image.fromarray(LEVELS[0, ..., 0] > 127)
+    assert set(np.unique(_inputs.pictures(black_and_white, model))) <= {0, 255}
+
+
+def test_opaque_alpha_is_left_out_and_transparency_refused() -> None:
+    opaque = Image.fromarray(LEVELS[0]).convert("RGBA")
+    np.testing.assert_array_equal(_inputs.pictures(opaque, RGB)[0], LEVELS[0].transpose(2, 0, 1))
+    opaque.putalpha(254)
+    with pytest.raises(InvalidInput, match="partly transparent"):
+        _inputs.pictures(opaque, RGB)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (Image.new("RGB", (2, 3)), "the picture is 2x3, 'digits' takes 3x2"),
+        ([Image.new("L", (3, 2)), Image.new("L", (9, 9))], "picture 1 is 9x9"),
+        (Image.new("I;16", (3, 2)), "more than 8 bits"),
+        (Image.new("F", (3, 2)), "more than 8 bits"),
+        ([Image.new("L", (3, 2)), np.zeros((1, 2, 3))], "pictures alone, or arrays alone"),
+    ],
+)
+def test_other_pictures_are_refused_with_what_to_do(value: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        _inputs.pictures(value, GREY)
+
+
+def test_a_model_of_vectors_takes_no_pictures() -> None:
+    for model in (info(levels=False), dataclasses.replace(info(), input_shape=(6,))):
+        with pytest.raises(InvalidInput, match="no 8-bit pictures"):
+            _inputs.pictures(Image.new("L", (3, 2)), model)
+
+
+def test_ends_of_a_path_may_be_either() -> None:
+    first, last = (Image.fromarray(levels) for levels in LEVELS[:2])
+    pair = _inputs.ends(first, last, RGB)
+    assert pair.single
+    assert not _inputs.ends([first], [last], GREY).single
+    tensors = _inputs.ends(torch.rand(1, 2, 3), torch.rand(1, 2, 3), GREY)
+    assert tensors.single
+
+
+def test_neither_is_imported() -> None:
+    code = (
+        "import sys, numpy as np; from vaeserve import Latents; Latents(np.zeros(3));"
+        "print({'torch', 'PIL'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
