@@ -45,6 +45,7 @@ def score(request: pb.ScoreRequest, model: Model, metrics: Metrics) -> Steps:
         reconstruction = reconstruction_nats(encoded.x, x_hat, model.info)
     metrics.reconstructed(model.info.name, reconstruction)
     percentile = model.toolkit.percentile(reconstruction + kl)
+    typicality = model.toolkit.typicality(reconstruction, kl)
     results = []
     if request.draws:
         reply.seed = block.seed
@@ -55,7 +56,7 @@ def score(request: pb.ScoreRequest, model: Model, metrics: Metrics) -> Steps:
         (reply.kl_nats, kl),
         (reply.negative_elbo_nats, reconstruction + kl),
         (reply.percentile, percentile),
-        (reply.typicality, 2 * np.minimum(percentile, 100 - percentile) / 100),
+        (reply.typicality, typicality),
     ]
     for tensor, values in results:
         if not np.isfinite(values).all():

@@ -42,6 +42,25 @@ class Toolkit:
         known = self.calibration
         return np.interp(negative_elbo, known.negative_elbo_nats, known.percent)
 
+    def typicality(self, reconstruction: Doubles, kl: Doubles) -> Doubles:
+        """How near to the middle of the validation rows both terms are, 0..1.
+
+        The lower of the terms' two-sided shares: a row that is unusual in one of them is unusual,
+        and their sum may hide it.
+
+        Args:
+            reconstruction: at mu, nats, [rows].
+            kl: nats, [rows].
+        """
+        known = self.calibration
+        places = np.stack(
+            [
+                np.interp(reconstruction, known.reconstruction_nats, known.percent),
+                np.interp(kl, known.kl_nats, known.percent),
+            ]
+        )
+        return np.asarray(2 * np.minimum(places, 100 - places).min(axis=0) / 100)
+
 
 def read_toolkit(files: Mapping[str, bytes], info: model_pb2.ModelInfo) -> Toolkit:
     """Read it from the files of a bundle.

@@ -99,8 +99,8 @@ class Score:
             there are; None without draws.
         percentile: percentage 0..100 of the validation rows whose negative_elbo at mu is below this
             row's.
-        typicality: 0..1, near 0 for rows unlike the training data, be they less or more likely:
-            2 * min(percentile, 100 - percentile) / 100.
+        typicality: 0..1, near 0 for rows unlike the training data, be they less or more likely: the
+            lower of 2 * min(p, 100 - p) / 100 for the percentages p of reconstruction and kl at mu.
         seed: seed of the draws; None without them.
         version: model version that answered.
         latency: where the call's time went; None unless made within `timed`.

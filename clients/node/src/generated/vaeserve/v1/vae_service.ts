@@ -388,8 +388,9 @@ export interface ScoreResponse {
     | Tensor
     | undefined;
   /**
-   * Two-sided: 2 * min(percentile, 100 - percentile) / 100. Near 0 the row is unlike the training data, be it less or more
-   * likely: a likelihood alone can be higher for data the model never saw (Nalisnick et al. 2019).
+   * 0..1: 2 * min(p, 100 - p) / 100, p the percentage as above but of reconstruction_nats and of kl_nats (both at mu): the
+   * lower of the two. Near 0 the row is unlike the training data, be it less or more likely: a likelihood alone can be
+   * higher for data the model never saw (Nalisnick et al. 2019).
    */
   typicality:
     | Tensor
