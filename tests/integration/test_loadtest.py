@@ -7,10 +7,11 @@ import pytest
 from click.testing import CliRunner
 
 from vaeserve._cli import main
+from vaeserve_loadtest.load import RPCS
 
 
 @pytest.mark.parametrize("loop", [("--concurrency", "2"), ("--rate", "50")])
-@pytest.mark.parametrize("rpc", ["encode", "sample", "decode", "reconstruct"])
+@pytest.mark.parametrize("rpc", RPCS)
 def test_every_request_is_answered(address: str, rpc: str, loop: tuple[str, str]) -> None:
     common = ("--model", "digits", "--rpc", rpc, "--rows", "3", "--duration", "300ms")
     result = CliRunner().invoke(

@@ -1,5 +1,6 @@
 """TLS, client certificates and bearer tokens, on both transports, by both clients."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -229,3 +230,19 @@ def test_the_command_line_takes_them_by_option_and_by_environment(
     assert done.exit_code == 0, done.output
     refused = run(main, words)
     assert (refused.exit_code, "TOKEN_MISSING" in refused.output) == (1, True)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_load_tests_send_the_token(guarded: App, tmp_path: Path, workers: str) -> None:
+    (tmp_path / "token").write_text("first-token\n")
+    common = ("--model", "digits", "--concurrency", "2", "--duration", "200ms", "--warmup", "0")
+    command = ["loadtest", address_of(guarded), *common, "--workers", workers]
+    result = CliRunner().invoke(main, [*command, "--token-file", str(tmp_path / "token"), "--json"])
+    assert result.exit_code == 0, result.output
+    (run,) = json.loads(result.stdout)["runs"]
+    assert run["failed"] == 0
+    assert run["succeeded"] > 0
+    assert "first-token" not in result.stdout
+    refused = CliRunner().invoke(main, command)
+    assert refused.exit_code == 1
+    assert "token" in refused.output

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+# The command line's own, not the SDK's: how every command is told of TLS and tokens.
+from vaeserve._dial import connection_options, credentials
 from vaeserve_loadtest import options
 from vaeserve_loadtest.compare import compare, comparison_table
 from vaeserve_loadtest.files import json_text, to_csv, to_json
@@ -30,6 +32,7 @@ _TIME = parsed(options.seconds)
 
 @click.command(context_settings={"show_default": True})
 @click.argument("address")
+@connection_options
 @click.option("--model", required=True, help="Name of the model.")
 @click.option("--rpc", type=click.Choice(RPCS), default="encode")
 @click.option("--rows", default=1, help="Rows of each request.")
@@ -107,6 +110,7 @@ def loadtest(
         "duration_s": duration,
         "warmup_s": warmup,
         "timeout_s": timeout,
+        **credentials()._asdict(),
     }
     try:
         before = _read(older) if older else None

@@ -1,10 +1,12 @@
 """What a run sends: the settings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 
-RPCS = ("encode", "sample", "decode", "reconstruct")
+from vaeserve import Tls
+
+RPCS = ("encode", "sample", "decode", "reconstruct", "score")
 ARRIVALS = ("poisson", "constant")
 
 
@@ -66,6 +68,8 @@ class Load:
         seed: of the rows, the mix and the arrivals.
         data: an .npy or .npz file of rows to send; None for random ones.
         workers: processes that send, each on one core.
+        tls: as for `vaeserve.Client`.
+        token: as for `vaeserve.Client`.
     """
 
     address: str
@@ -81,6 +85,8 @@ class Load:
     seed: int = 0
     data: Path | None = None
     workers: int = 1
+    tls: bool | Tls | None = None
+    token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if (self.concurrency is None) == (self.rate is None):

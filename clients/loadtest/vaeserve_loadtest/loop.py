@@ -55,7 +55,9 @@ def send(load: Load, share: Share, began: Callable[[], float], progress: Progres
 
 async def _send(load: Load, share: Share, began: Callable[[], float], progress: Progress) -> Tally:
     # No retries: each would hide a refusal and add load of its own.
-    async with AsyncClient(load.address, timeout=load.timeout_s, retries=0) as client:
+    async with AsyncClient(
+        load.address, timeout=load.timeout_s, retries=0, tls=load.tls, token=load.token
+    ) as client:
         model = client.model(load.model)
         requests = traffic(load, model, await model.info())
         recorder = Recorder(load, began())

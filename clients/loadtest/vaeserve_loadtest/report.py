@@ -222,6 +222,7 @@ class Report:
             "mix": [asdict(part) for part in load.mix],
             "data": None if load.data is None else str(load.data),
         }
+        del settings["tls"], settings["token"]  # how it got in is no result, and a secret
         return {
             "load": settings,
             "requests": self.requests,

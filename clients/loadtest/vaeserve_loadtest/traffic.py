@@ -105,5 +105,6 @@ def _sender(
         "sample": lambda number: model.sample(part.rows, seed=load.seed + number),
         "decode": lambda _: model.decode(z),
         "reconstruct": lambda number: model.reconstruct(inputs(number)),
+        "score": lambda number: model.score(inputs(number)),
     }
     return senders[part.rpc]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -26,7 +26,7 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def connection_options(command: _CommandT) -> _CommandT:
-    """The options of a connection, for a command that calls `client_at`.
+    """The options of a connection, for a command that calls `client_at` or `credentials`.
 
     Each can be set by environment, VAESERVE_CLIENT_TLS_CA for --tls-ca.
     """
@@ -42,16 +42,29 @@ def connection_options(command: _CommandT) -> _CommandT:
     return command
 
 
+class Credentials(NamedTuple):
+    """Arguments of a client."""
+
+    tls: bool | Tls | None
+    token: str | None
+
+
+def credentials() -> Credentials:
+    """What the options of the command that runs say."""
+    given = click.get_current_context().meta.get(_META, {})
+    files = {name: given[name] for name in ("ca", "cert", "key") if name in given}
+    token = given["token"].read_text().strip() if "token" in given else None
+    return Credentials(Tls(**files) if files else given.get("tls"), token)
+
+
 def client_at(address: str) -> Client:
     """A client by the options of the command that runs.
 
     Raises:
         InvalidInput: as `Client`.
     """
-    given = click.get_current_context().meta.get(_META, {})
-    files = {name: given[name] for name in ("ca", "cert", "key") if name in given}
-    token = given["token"].read_text().strip() if "token" in given else None
-    return Client(address, tls=Tls(**files) if files else given.get("tls"), token=token)
+    tls, token = credentials()
+    return Client(address, tls=tls, token=token)
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
