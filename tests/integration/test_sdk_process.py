@@ -1,5 +1,6 @@
 """The SDK among threads, at the interpreter's exit, and after a fork."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -76,6 +77,7 @@ def run(code: str, address: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-W", "ignore:This process", "-c"]
     return subprocess.run(
         [*command, textwrap.dedent(code), address],
+        env=os.environ | {"GRPC_VERBOSITY": "NONE"},  # gRPC says at times that it skips a fork
         capture_output=True,
         text=True,
         timeout=ENDS_WITHIN_S,

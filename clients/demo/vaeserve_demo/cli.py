@@ -129,7 +129,7 @@ def _load_test(address: str, out: Path) -> str:
             *("--duration", _LOAD_DURATION, "--warmup", _LOAD_WARMUP, "--out", str(report)),
             stdout=subprocess.DEVNULL,
         )
-        measured = json.loads(report.read_text())
+        (measured,) = json.loads(report.read_text())["runs"]
         latency = measured["latency_ms"]
         load = f"{value} callers" if option == "--concurrency" else f"{value} a second"
         percentiles = [f"{latency[key]:.2f}" for key in ("p50", "p90", "p99", "p99_9")]
