@@ -19,8 +19,8 @@ def weight_fault(e: Evidence, measured: KlWeight) -> Fault | None:
     """What a measured weight says; None if it is that of a VAE."""
     weight, v = measured.value, e.validation.statistics
     evidence = (
-        f"The model behaves as one whose KL was weighed with {weight:.3g} "
-        f"(± {measured.error:.1g}), measured on it; {_recorded(e)}.",
+        f"The model behaves as one whose KL was weighed with {measured}, measured on it; "
+        f"{_recorded(e)}.",
         f"-ELBO {v.negative_elbo_nats:.1f} nats = reconstruction "
         f"{v.reconstruction_nats:.1f} + KL {v.kl_nats:.1f}.",
         f"Median sigma of the active dimensions {v.median_sigma_active:.3g}; "
