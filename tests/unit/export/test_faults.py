@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,18 +129,13 @@ class LinearGaussian:
     With orthogonal columns of lengths w and variance v, sigma_j^2 = 1 / (1 + w_j^2 / (v weight)).
     """
 
-    input_shape: tuple[int, ...] = (6,)
-
     def __init__(self, weight: float, lengths: list[float], variance: float) -> None:
         self.origin = Origin(
             folder=Path(), name="linear", data_sha256="", beta=None, level=None, columns=()
         )
         self.likelihood = Likelihood("gaussian", variance)
         self.latent_dim = len(lengths)
-<<<<<<< HEAD
         self.input_shape: tuple[int, ...] = (6,)
-=======
->>>>>>> 3447a7e (wip docs of diagnose)
         self.columns = torch.eye(6)[: self.latent_dim] * torch.tensor(lengths)[:, None]
         gain = torch.tensor(lengths) ** 2 / (variance * weight)
         self.sigma2 = 1 / (1 + gain)
@@ -151,12 +145,8 @@ class LinearGaussian:
         generator = torch.Generator().manual_seed(1)
         z = torch.randn(count, self.latent_dim, generator=generator)
         noise = torch.randn(count, 6, generator=generator)
-<<<<<<< HEAD
         rows: Tensor = z @ self.columns + self.likelihood.variance**0.5 * noise
         return rows
-=======
-        return self.decode(z) + math.sqrt(self.likelihood.variance) * noise
->>>>>>> 3447a7e (wip docs of diagnose)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         mu = x @ self.encoder
