@@ -118,7 +118,7 @@ def _line(loss: Loss, seed: int, seconds: float, found: Diagnosis, *, right: boo
         f"{v.negative_elbo_nats:.1f}",
         f"{v.active_units}/{LATENT_DIM}",
         f"{v.median_sigma_active if v.active_units else v.median_sigma:.3g}",
-        f"{weight.value:.3g} ± {weight.error:.1g}" if weight else "-",
+        str(weight) if weight else "nothing to weigh",
         ", ".join(fault.name for fault in found.faults) or "none",
         "met" if right else "**missed**",
     ]

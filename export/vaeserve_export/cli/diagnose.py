@@ -48,6 +48,8 @@ def diagnose(
     With OTHER, of the same data, both stand side by side. A run knows its data; a bundle needs
     --data. The exit status is 0 for sound models and 3 if a fault is named.
     """
+    if not out.parent.is_dir():  # said now, and not when all is measured
+        raise click.ClickException(f"{out}: cannot be written: {out.parent} is no folder")
     import torch
 
     from vaeserve_export.evaluation.diagnosis import diagnose as examine

@@ -55,7 +55,7 @@ def figures(diagnoses: list[Diagnosis]) -> list[Figure]:
             "KL weight it shows",
             "measured on the model; 1 is the VAE",
             tuple(weight.value if weight else None for weight in weights),
-            "{:.3g}",
+            "{:.3f}",
         ),
         Figure("active units", f"of {diagnoses[0].subject.latent_dim}", of("active_units"), "{}"),
         Figure("median sigma", "of active dimensions", of("median_sigma_active"), "{:.3g}"),

@@ -23,6 +23,7 @@ from vaeserve_export.training.records import EpochRecord, read_records
 
 ROWS = 2000  # of either part: a likelihood to a few tenths of a nat, in a second
 _WEIGHED_ROWS = 1000
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,19 @@ class Evidence:
             return None
         kept = min(self.history, key=lambda epoch: epoch.validation_loss).beta_now
         return kept if self.history[0].beta_now < kept < 0.9 * self.beta else None
+
+    @property
+    def logged_weight(self) -> float | None:
+        """The KL weight of the loss that was logged; None if unknown, or if that loss is no bound.
+
+        A loss below reconstruction + weight * KL in nats is not made of their sums. (Free bits only
+        raise it.)
+        """
+        if not self.history:
+            return None
+        last = self.history[-1]
+        bound = last.train_reconstruction_nats + last.beta_now * last.train_kl_nats
+        return last.beta_now if last.train_loss > bound - _ROUNDING * abs(bound) else None
 
 
 def rows_for(

@@ -26,6 +26,7 @@ _STEP = 0.1  # of c; its square is the error of the difference quotient
 _DRAWS = 4  # a row, in pairs of opposite noise
 _COSTLY = 0.5  # nats: below, free bits may have taken a dimension's KL out of the loss
 _LEAST = 0.01  # nats: a KL below this cannot be weighed
+_NOTHING = 0.001  # a weight below this is not worth its digits
 _ELEMENTS = 1 << 22  # of a decoded batch
 
 
@@ -42,6 +43,12 @@ class KlWeight:
     value: float
     error: float
     at_most: bool
+
+    def __str__(self) -> str:
+        """The value with its error, for a person."""
+        if self.value + self.error < _NOTHING:
+            return f"less than {_NOTHING:g}"
+        return f"{self.value:.3g} ± {self.error:.1g}"
 
 
 def kl_weight(subject: Subject, x: Tensor, *, seed: int = 0) -> KlWeight | None:

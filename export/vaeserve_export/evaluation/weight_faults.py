@@ -19,8 +19,8 @@ def weight_fault(e: Evidence, measured: KlWeight) -> Fault | None:
     """What a measured weight says; None if it is that of a VAE."""
     weight, v = measured.value, e.validation.statistics
     evidence = (
-        f"The model behaves as one whose KL was weighed with {weight:.3g} "
-        f"(± {measured.error:.1g}), measured on it; {_recorded(e)}.",
+        f"The model behaves as one whose KL was weighed with {measured}, measured on it; "
+        f"{_recorded(e)}.",
         f"-ELBO {v.negative_elbo_nats:.1f} nats = reconstruction "
         f"{v.reconstruction_nats:.1f} + KL {v.kl_nats:.1f}.",
         f"Median sigma of the active dimensions {v.median_sigma_active:.3g}; "
@@ -38,7 +38,7 @@ def weight_fault(e: Evidence, measured: KlWeight) -> Fault | None:
 def collapse_fault(e: Evidence) -> Fault:
     """No dimension carries anything: was it the scale of the loss?"""
     v, beta = e.validation.statistics, e.beta or 0.0
-    evidence = (
+    evidence: tuple[str, ...] = (
         f"KL {v.kl_nats:.2g} nats; {v.active_units} of {e.latent_dim} dimensions are active; "
         f"mean sigma {v.mean_sigma:.3f}.",
         f"Reconstruction {v.reconstruction_nats:.1f} nats; answering every row with the data's "
@@ -46,9 +46,17 @@ def collapse_fault(e: Evidence) -> Fault:
         "A latent dimension pays on these data at any KL weight up to about "
         f"{e.worthwhile_weight:.3g}; {_recorded(e)}.",
     )
-    if e.worthwhile_weight > max(2.0, 2 * beta) or _near(beta, e.elements, _NEAR):
+    logged = e.logged_weight
+    pays = e.worthwhile_weight > 2
+    if logged is not None and pays and 2 * logged < e.worthwhile_weight:
+        evidence += (f"The loss that was logged is the sum it should be, weight {logged:.3g}.",)
+        cause = (
+            "The loss is right and a latent would pay, so training went astray: a learning rate "
+            "so large that units died, or an end too early."
+        )
+    elif pays and (2 * beta < e.worthwhile_weight or _near(beta, e.elements, _NEAR)):
         return _reconstruction_averaged(e, evidence)
-    if beta > 1:
+    elif beta > 1:
         cause = f"beta = {beta:.3g} is more than these data repay."
     else:
         cause = "The data vary hardly more than the likelihood's own noise: little is left to tell."
@@ -57,9 +65,9 @@ def collapse_fault(e: Evidence) -> Fault:
         title="Posterior collapse: the decoder ignores the latents",
         evidence=evidence,
         cause=cause,
-        remedy="Lower beta; with a Gaussian likelihood lower its variance or learn it; warm the KL "
-        "up (linearly over some 100 epochs, or in cycles), or leave free bits of 0.05 to 0.25 "
-        "nats a dimension.",
+        remedy="Lower the learning rate, or beta; with a Gaussian likelihood lower its variance or "
+        "learn it; warm the KL up (linearly over some 100 epochs, or in cycles), or leave free "
+        "bits of 0.05 to 0.25 nats a dimension.",
     )
 
 
@@ -132,7 +140,7 @@ def _reconstruction_averaged(e: Evidence, evidence: tuple[str, ...]) -> Fault:
         ),
         cause="reduction='mean' in the cross-entropy or squared error beside a summed KL: the KL "
         f"then counts about {e.elements} times, and no latent dimension pays. (A beta above "
-        f"{e.worthwhile_weight:.3g} would leave the same.)",
+        f"{e.worthwhile_weight:.3g}, or a training that went astray, would leave the same.)",
         remedy="Sum the reconstruction over a row's elements, average over the batch only; then "
         "beta = 1.",
     )

@@ -18,9 +18,11 @@ from vaeserve_export.evaluation.faults import find_faults
 from vaeserve_export.evaluation.loss_scale import kl_weight, worthwhile_weight
 from vaeserve_export.trained.of_run import RunSubject
 from vaeserve_export.trained.subject import Origin
+from vaeserve_export.training.loss import Loss
 from vaeserve_export.training.settings import TrainSettings
 from vaeserve_export.training.train import train
 from vaeserve_export.vae.likelihood import Likelihood
+from vaeserve_export.vae.objective import row_terms
 
 LATENT_DIM, PIXELS = 12, 64
 SOUND = TrainSettings(
@@ -83,6 +85,28 @@ def test_a_broken_loss_is_named_though_the_run_claims_beta_1(
     assert f"{evidence.validation.statistics.active_units} of {LATENT_DIM}" in text
 
 
+class Averaged(Loss):
+    """The most copied bug itself: the mean over pixels beside a summed KL."""
+
+    def forward(self, x: Tensor, eps: Tensor, weight: float, rows: int) -> tuple[Tensor, Tensor]:
+        terms = row_terms(self.vae, x, eps)
+        reconstruction, kl = terms.reconstruction.sum(), terms.kl.sum()
+        loss = (reconstruction / PIXELS + weight * kl) / rows
+        return loss, torch.stack([reconstruction, kl, loss * rows]).detach()
+
+
+def test_a_mean_over_pixels_in_the_code_is_named(
+    examine: Examine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaeserve_export.training.train.Loss", Averaged)
+    evidence = examine()
+    assert named(evidence) == ["reconstruction_averaged"]
+    # A model of which nothing is recorded is judged by what it does.
+    assert named(dataclasses.replace(evidence, history=(), beta=None)) == [
+        "reconstruction_averaged"
+    ]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_sound_net_raises_no_alarm(examine: Examine, seed: int) -> None:
     evidence = examine(seed=seed)
@@ -97,6 +121,7 @@ def test_a_sound_net_raises_no_alarm(examine: Examine, seed: int) -> None:
     [
         ({"model": "ae"}, ["plain_autoencoder"]),
         ({"beta": 10}, ["posterior_collapse"]),  # more than digits repay, and meant
+        ({"learning_rate": 0.3}, ["posterior_collapse"]),  # the loss is right, units died
         ({"beta": 0.5}, []),  # meant, as recorded
         ({"free_bits": 0.2}, []),
         ({"likelihood": "gaussian", "gaussian_variance": 0.05}, []),

@@ -165,10 +165,9 @@ def _verdict(diagnosis: Diagnosis, _: str) -> str:
         return "".join(map(_fault, diagnosis.faults))
     evidence = diagnosis.evidence
     found, weight = evidence.validation.statistics, evidence.kl_weight
-    shown = f"{weight.value:.2f} ± {weight.error:.2f}" if weight else "unknown"
     return (
         '<div class="verdict"><h2>Sound: no fault found</h2>'
-        f"<p>The KL weight that the model shows is {shown}; {found.active_units} of "
+        f"<p>The KL weight that the model shows is {weight}; {found.active_units} of "
         f"{evidence.latent_dim} latent dimensions are active; all codes together lie "
         f"{found.marginal_kl_nats:.2f} nats from the prior. Held-out rows gain "
         f"{evidence.validation.gain_nats:.1f} nats over a constant answer, rows trained on "
