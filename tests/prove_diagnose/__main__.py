@@ -2,8 +2,8 @@
 
 One net is trained with each loss, for less than a minute of processor time. A sum that became a
 mean multiplies a term by a constant, so beta = 1 / latent_dim is the loss whose KL is averaged, and
-beta = elements the one whose reconstruction is. The run is then made to say that beta was 1, so
-that nothing but the model can tell.
+beta = elements the one whose reconstruction is. The run is then made to say that beta was 1, and
+its log is emptied, so that nothing but the model can tell.
 """
 
 import json
@@ -17,7 +17,7 @@ from vaeserve_export.data.dataset import Dataset, load
 from vaeserve_export.errors import DataError
 from vaeserve_export.evaluation.diagnosis import Diagnosis, diagnose
 from vaeserve_export.trained.open import open_subject
-from vaeserve_export.training.run import CONFIG
+from vaeserve_export.training.run import CONFIG, METRICS
 from vaeserve_export.training.settings import TrainSettings
 from vaeserve_export.training.train import train
 
@@ -104,6 +104,7 @@ def _trained(run: Path, loss: Loss, seed: int, data: Dataset, epochs: int) -> fl
         config = json.loads((run / CONFIG).read_text())
         config["settings"]["beta"] = 1.0
         (run / CONFIG).write_text(json.dumps(config))
+        (run / METRICS).write_bytes(b"")
     return float(json.loads(summary.read_text())["cpu_seconds"])
 
 

@@ -80,6 +80,7 @@ def test_a_broken_loss_is_named_though_the_run_claims_beta_1(
     evidence = examine(beta=beta, claimed=1.0)
     assert evidence.beta == 1
     assert named(evidence) == [name]
+    assert named(dataclasses.replace(evidence, history=())) == [name]  # by the model alone
     text = " ".join(find_faults(evidence)[0].evidence)
     assert "the recorded beta is 1" in text
     assert f"{evidence.validation.statistics.active_units} of {LATENT_DIM}" in text
