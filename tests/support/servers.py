@@ -139,8 +139,10 @@ class ServerProcess:
     def __init__(self, repository: Path, *options: str) -> None:
         command = [sys.executable, "-m", "vaeserve", "serve", str(repository), "--device", "cpu"]
         command += ["--address", ANY_PORT, "--metrics-address", ANY_PORT, *options]
+        # gRPC's own log of connections that end is none of the server's words.
+        quiet = os.environ | {"GRPC_VERBOSITY": "NONE"}
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quiet
         )
         self.records: list[dict[str, Any]] = []
 

@@ -37,6 +37,7 @@ def contents(repository: Path) -> Contents:
     files = bundle.read_files(folder, info)
     files |= {bundle.PRIOR: mixture(), bundle.ATTRIBUTES: directions()}
     info.prior.components = 2
+    del info.attributes[:]  # its own, in place of which the two come
     for name in ("glasses", "smile"):
         info.attributes.add(name=name, method="balanced", auc=0.9)
     return files, info
