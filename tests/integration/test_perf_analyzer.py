@@ -67,7 +67,8 @@ def test_it_measures(perf_analyzer: list[str], address: str, options: list[str])
     client, _, server = done.stdout.partition("Server:")
     rows = 4 if "-b" in options else 1
     requests = count(client, "Request count")
-    assert count(server, "Successful request count") >= requests >= 100
+    # The server's count is read beside the measured window: two callers may be on their way.
+    assert count(server, "Successful request count") + 2 >= requests >= 100
     assert count(server, "Inference count") == rows * count(server, "Successful request count")
     assert 1 <= count(server, "Execution count") <= count(server, "Successful request count")
     if options[1] == "digits":
