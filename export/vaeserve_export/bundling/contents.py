@@ -16,8 +16,8 @@ from vaeserve_export.bundling.pair import Pair, one_thread
 from vaeserve_export.errors import ExportError
 from vaeserve_export.trained import of_bundle
 from vaeserve_export.trained.of_bundle import BundleSubject
+from vaeserve_export.trained.terms import terms
 from vaeserve_export.vae.model import reparameterise
-from vaeserve_export.vae.objective import Terms, kl_nats
 
 LIKELIHOODS = {name: likelihood for likelihood, name in of_bundle.LIKELIHOODS.items()}
 PRECISIONS = {
@@ -29,7 +29,6 @@ PRECISIONS = {
 _TOOLS = ("vaeserve", "torch", "onnx", "onnxscript")
 _REDUCING_TOOL = "onnxruntime"
 _NOISE_SEED = 0
-_BATCH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,17 +93,6 @@ def fill(
         if precision == "float32":
             return files
         return files | _reduce(info, files, pair, real or _own(pair))
-
-
-def terms(subject: BundleSubject, x: Tensor, eps: Tensor) -> Terms:
-    """Both terms of -ELBO of every row, one draw each; see `vae.objective.row_terms`."""
-    parts = []
-    for rows, noise in zip(torch.split(x, _BATCH), torch.split(eps, _BATCH), strict=True):
-        mu, log_var = subject.encode(rows)
-        z = reparameterise(mu, log_var, noise)
-        reconstruction = subject.reconstruction_nats(rows, z[:, None])[:, 0]
-        parts.append(Terms(reconstruction, kl_nats(mu, log_var), mu, log_var))
-    return Terms(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def _reduce(

@@ -21,6 +21,7 @@ from vaeserve_export.bundling.pair import Pair, one_thread
 from vaeserve_export.bundling.publish import place_of, publish
 from vaeserve_export.errors import ExportError
 from vaeserve_export.trained.of_bundle import BundleSubject
+from vaeserve_export.trained.terms import terms
 from vaeserve_export.vae.calibration import summarise
 
 
@@ -95,7 +96,7 @@ def export_modules(
         files = contents.fill(info, pair, precision, real)
         usual = own_rows(pair, row_count(pair))["x"] if rows is None else rows
     subject = BundleSubject(info, files, Path())
-    scored = contents.terms(subject, usual, torch.zeros(len(usual), subject.latent_dim))
+    scored = terms(subject, usual, None)
     files[bundle.CALIBRATION] = npz.to_bytes(summarise(scored))
     return publish(files, info, Path(repository), name, version)
 

@@ -93,13 +93,33 @@ def rows_of(subject: Subject, spec: str, part: str | None, data_dir: Path | None
     Raises:
         DataError: no such part, or rows of another shape than the model's.
     """
-    found = _test_part(subject, spec, part, data_dir) or _of_training(subject, spec, part, data_dir)
-    if found.rows.row_shape != subject.input_shape:
+    found = _test_part(subject, spec, part, data_dir)
+    if found is None:
+        train, validation = parts_of_training(subject, spec, data_dir)
+        return train if part == "train" else validation
+    _require_shape(subject, found.rows, spec)
+    return found
+
+
+def parts_of_training(subject: Subject, spec: str, data_dir: Path | None) -> tuple[Part, Part]:
+    """The rows that a model was trained on and those it was validated on; as of `rows_of`."""
+    data = load(spec, data_dir=data_dir, columns=subject.origin.columns)
+    _require_shape(subject, data, spec)
+    seed = 0
+    known = data.validation is not None
+    if isinstance(subject, RunSubject):
+        seed = run_folder.read_config(subject.origin.folder).settings.seed
+        known = known or data.sha256 == subject.origin.data_sha256
+    train, validation = training_rows(data, seed)
+    return Part(train, "train", held_out=False), Part(validation, "validation", held_out=known)
+
+
+def _require_shape(subject: Subject, rows: Dataset, spec: str) -> None:
+    if rows.row_shape != subject.input_shape:
         raise DataError(
-            f"{spec}: rows are {list(found.rows.row_shape)}, those of {subject.origin.name} "
+            f"{spec}: rows are {list(rows.row_shape)}, those of {subject.origin.name} "
             f"{list(subject.input_shape)}"
         )
-    return found
 
 
 def _test_part(subject: Subject, spec: str, part: str | None, data_dir: Path | None) -> Part | None:
@@ -112,19 +132,6 @@ def _test_part(subject: Subject, spec: str, part: str | None, data_dir: Path | N
             raise
         return None
     return Part(dataset, "test", held_out=True)
-
-
-def _of_training(subject: Subject, spec: str, part: str | None, data_dir: Path | None) -> Part:
-    data = load(spec, data_dir=data_dir, columns=subject.origin.columns)
-    seed = 0
-    known = data.validation is not None
-    if isinstance(subject, RunSubject):
-        seed = run_folder.read_config(subject.origin.folder).settings.seed
-        known = known or data.sha256 == subject.origin.data_sha256
-    train, validation = training_rows(data, seed)
-    if part == "train":
-        return Part(train, "train", held_out=False)
-    return Part(validation, "validation", held_out=known)
 
 
 def evaluate(

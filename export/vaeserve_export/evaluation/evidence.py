@@ -13,8 +13,8 @@ from vaeserve_export.evaluation import evaluate
 from vaeserve_export.evaluation.loss_scale import KlWeight, kl_weight, worthwhile_weight
 from vaeserve_export.evaluation.posterior import (
     PosteriorStatistics,
-    posterior_statistics,
     posterior_terms,
+    statistics_of,
 )
 from vaeserve_export.trained.of_run import RunSubject
 from vaeserve_export.trained.subject import Subject
@@ -119,8 +119,7 @@ def rows_for(
         DataError: unreadable data, or other rows than a run was trained on.
     """
     train, validation = (
-        _rows(evaluate.rows_of(subject, spec, part, data_dir), binarise)
-        for part in ("train", "validation")
+        _rows(part, binarise) for part in evaluate.parts_of_training(subject, spec, data_dir)
     )
     if isinstance(subject, RunSubject) and not validation.held_out:
         raise DataError(f"{spec}: is not what {subject.origin.name} was trained on")
@@ -168,7 +167,7 @@ def _part(subject: Subject, x: Tensor, mean: Tensor) -> Part:
     terms = posterior_terms(subject, x, 0)
     gain = constant - (terms.reconstruction + terms.kl).double()
     return Part(
-        statistics=posterior_statistics(subject, x),
+        statistics=statistics_of(subject, x, terms, seed=0),
         constant_nats=float(constant.mean()),
         gain_nats=float(gain.mean()),
         gain_error=float(gain.std()) / math.sqrt(len(x)),

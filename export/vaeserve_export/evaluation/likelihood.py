@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaeserve_export.evaluation.posterior import batches
 from vaeserve_export.trained.subject import Subject
 from vaeserve_export.vae.model import reparameterise
+from vaeserve_export.vae.objective import batches
 
 SAMPLES = (1, 10, 50, 1000, 5000)
 """Numbers of samples at which a bound is reported; each divides the next."""

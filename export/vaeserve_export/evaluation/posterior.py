@@ -5,21 +5,16 @@ and whether draws from the prior fall where the decoder has been trained.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vaeserve_export.trained.subject import Subject
+from vaeserve_export.trained.terms import terms
 from vaeserve_export.vae.calibration import ACTIVE_VARIANCE
 from vaeserve_export.vae.model import LOG_VAR_MAX, LOG_VAR_MIN, reparameterise
-from vaeserve_export.vae.objective import (
-    EVALUATION_BATCH,
-    EVALUATION_ELEMENTS,
-    Terms,
-    kl_by_dimension,
-)
+from vaeserve_export.vae.objective import Terms, batches, kl_by_dimension
 
 PAIR_ROWS = 10_000
 """Rows of the estimate over all pairs of rows, at most."""
@@ -88,9 +83,12 @@ def posterior_terms(subject: Subject, x: Tensor, seed: int | None) -> Terms:
         x: rows [rows, *input_shape].
         seed: of one draw of z a row; None takes z = mu.
     """
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
-    parts = [_terms(subject, rows, generator) for rows in batches(x)]
-    return Terms(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    if seed is None:
+        return terms(subject, x, None)
+    generator = torch.Generator().manual_seed(seed)
+    # Batch by batch: the numbers of a generator depend on how many are asked for at once.
+    draws = [torch.randn(len(rows), subject.latent_dim, generator=generator) for rows in batches(x)]
+    return terms(subject, x, torch.cat(draws))
 
 
 def posterior_statistics(subject: Subject, x: Tensor, *, seed: int = 0) -> PosteriorStatistics:
@@ -101,8 +99,24 @@ def posterior_statistics(subject: Subject, x: Tensor, *, seed: int = 0) -> Poste
         x: rows [rows, *input_shape].
         seed: of the draws.
     """
-    drawn = posterior_terms(subject, x, seed)
-    at_mu = posterior_terms(subject, x, None)
+    return statistics_of(subject, x, posterior_terms(subject, x, seed), seed=seed)
+
+
+def statistics_of(subject: Subject, x: Tensor, drawn: Terms, *, seed: int) -> PosteriorStatistics:
+    """The same from terms that are known already.
+
+    Args:
+        subject: the model.
+        x: rows [rows, *input_shape].
+        drawn: `posterior_terms` of these rows.
+        seed: that they were drawn with.
+    """
+    at_mu = torch.cat(
+        [
+            subject.reconstruction_nats(rows, mu[:, None])[:, 0]
+            for rows, mu in zip(batches(x), batches(drawn.mu, like=x), strict=True)
+        ]
+    )
     mu, log_var = drawn.mu.double(), drawn.log_var.double()
     sigma = (0.5 * log_var).exp()
     per_dimension = kl_by_dimension(mu, log_var).mean(0)
@@ -115,7 +129,7 @@ def posterior_statistics(subject: Subject, x: Tensor, *, seed: int = 0) -> Poste
     return PosteriorStatistics(
         rows=len(x),
         reconstruction_nats=reconstruction,
-        reconstruction_at_mu_nats=_mean(at_mu.reconstruction),
+        reconstruction_at_mu_nats=_mean(at_mu),
         kl_nats=kl,
         negative_elbo_nats=reconstruction + kl,
         kl_per_dimension=tuple(per_dimension.tolist()),
@@ -163,21 +177,6 @@ def mutual_information(mu: Tensor, log_var: Tensor, *, seed: int) -> float:
         parts.append(torch.logsumexp(pairs.mul_(-0.5), 1))
     marginal = torch.cat(parts) - math.log(len(mu))
     return float((-0.5 * own - marginal).mean())
-
-
-def batches(x: Tensor) -> Iterator[Tensor]:
-    """Rows in batches that fit into memory."""
-    size = max(1, min(EVALUATION_BATCH, EVALUATION_ELEMENTS // x[0].numel()))
-    yield from torch.split(x, size)
-
-
-def _terms(subject: Subject, x: Tensor, generator: torch.Generator | None) -> Terms:
-    mu, log_var = subject.encode(x)
-    z = mu
-    if generator is not None:
-        z = reparameterise(mu, log_var, torch.randn(mu.shape, generator=generator))
-    reconstruction = subject.reconstruction_nats(x, z[:, None])[:, 0]
-    return Terms(reconstruction, kl_by_dimension(mu, log_var).sum(1), mu, log_var)
 
 
 def _mean(nats: Tensor) -> float:

@@ -7,7 +7,7 @@ import torch
 from vaeserve.v1.noise import Floats, Stream, reparameterise, standard_normal
 from vaeserve_export.errors import DataError
 from vaeserve_export.trained.subject import Subject
-from vaeserve_export.vae.objective import EVALUATION_BATCH, EVALUATION_ELEMENTS
+from vaeserve_export.vae.objective import batches
 
 CHOOSING_FRACTION = 0.2
 """Of the rows that a fit may see: they choose between fits, and are not fitted to meanwhile."""
@@ -37,7 +37,6 @@ def encode(subject: Subject, x: Floats) -> Posteriors:
             f"rows have shape {list(x.shape[1:])}, {subject.origin.name} takes "
             f"{list(subject.input_shape)}"
         )
-    size = max(1, min(EVALUATION_BATCH, EVALUATION_ELEMENTS // x[0].size))
-    parts = [subject.encode(rows) for rows in torch.split(torch.from_numpy(x), size)]
+    parts = [subject.encode(rows) for rows in batches(torch.from_numpy(x))]
     mu, log_var = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
     return Posteriors(mu, log_var)

@@ -77,10 +77,20 @@ def evaluate(vae: Vae, x: Tensor, eps: Tensor, *, as_served: bool = False) -> Te
     The rows may lie elsewhere than the model, which is fed with a batch at a time.
     """
     device = next(vae.parameters()).device
-    size = max(1, min(EVALUATION_BATCH, EVALUATION_ELEMENTS // x[0].numel()))
-    batches = zip(torch.split(x, size), torch.split(eps, size), strict=True)
     parts = [
         row_terms(vae, rows.to(device), noise.to(device), as_served=as_served)
-        for rows, noise in batches
+        for rows, noise in zip(batches(x), batches(eps, like=x), strict=True)
     ]
     return Terms(*(torch.cat(column).to(x.device) for column in zip(*parts, strict=True)))
+
+
+def batches(rows: Tensor, like: Tensor | None = None) -> tuple[Tensor, ...]:
+    """Rows in batches that fit into memory.
+
+    Args:
+        rows: [rows, ...].
+        like: other rows, as whose batches these shall be cut.
+    """
+    measured = rows if like is None else like
+    size = max(1, min(EVALUATION_BATCH, EVALUATION_ELEMENTS // measured[0].numel()))
+    return torch.split(rows, size)
