@@ -105,7 +105,7 @@ def train(
         settings = _resumed(run, settings)
     chosen = TrainSettings(**settings)
     dataset = data.load(spec, data_dir=data_dir)
-    train_rows, validation_rows = (len(p.x) for p in data.training_rows(dataset, chosen.seed))
+    train_rows, validation_rows = data.part_sizes(dataset)
     with joined(chosen.device) as group, stop_on_signals() as stop, ExitStack() as shown:
         listeners: list[Listener] = []
         if group.first:
