@@ -79,11 +79,7 @@ def score(
     """Plan a score call; arguments as `Model.score`."""
     draws = whole_number("draws", draws, 0, _UINT32)
     first_row = whole_number("first_row", first_row, 0, noise.FIRST_ROW_LIMIT)
-    most = info.limits.max_draws // draws if draws and info.limits.max_draws else None
-    if most == 0:
-        raise InvalidInput(
-            f"{draws} draws a row; the server makes at most {info.limits.max_draws} at once"
-        )
+    most = _parts.rows_with_draws(info, draws)
     rows = _inputs.pictures(x, info)
     chosen = seed_or_new(seed) if draws else None
 

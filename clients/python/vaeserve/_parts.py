@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vaeserve._errors import VersionChanged
+from vaeserve._errors import InvalidInput, VersionChanged
 from vaeserve._info import ModelInfo
 from vaeserve._latents import Array, Latents
 from vaeserve._plan import Reply
@@ -21,6 +21,26 @@ def generated_bytes(
     """Bytes of one generated row: its picture, and its latents when they come along."""
     element = FLOAT_BYTES if dtype == arrays.FLOAT32 else 1
     return math.prod(info.input_shape) * element + latents * latent_bytes(info)
+
+
+def rows_with_draws(info: ModelInfo, draws: int, instead: str = "") -> int | None:
+    """Rows of a request for so many draws each; None for no limit by them.
+
+    Args:
+        info: of the model.
+        draws: a row.
+        instead: what else could be done, to end the error's text.
+
+    Raises:
+        InvalidInput: the server does not make so many for a single row.
+    """
+    most = info.limits.max_draws // draws if draws and info.limits.max_draws else None
+    if most == 0:
+        raise InvalidInput(
+            f"{draws} draws a row; the server makes at most {info.limits.max_draws} at once"
+            f"{instead}"
+        )
+    return most
 
 
 def latent_bytes(info: ModelInfo) -> int:
