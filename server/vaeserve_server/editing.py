@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from vaeserve.v1 import vae_service_pb2 as pb
-from vaeserve.v1.arrays import to_tensor
 from vaeserve.v1.noise import Doubles
 from vaeserve_server import rows
 from vaeserve_server.call import HEAVY, Floats, Steps
 from vaeserve_server.errors import InvalidArgument, NotFitted, NotFound
+from vaeserve_server.generating import generated
 from vaeserve_server.models import Model
 from vaeserve_server.options import generate_outputs
 from vaeserve_server.phases import HEAVY_FLOATS, run
@@ -43,11 +43,7 @@ def edit(request: pb.EditRequest, model: Model) -> Steps:
         yield HEAVY
     moved: Floats = (z + move.reshape(model.latent_shape)).astype(np.float32)
     reply = pb.EditResponse(version=model.info.version, latent_space_id=model.info.latent_space_id)
-    if pb.GENERATE_OUTPUT_LATENTS in outputs:
-        reply.latents.CopyFrom(to_tensor(moved))
-    if pb.GENERATE_OUTPUT_X_HAT in outputs:
-        (x_hat,) = yield from run(model.decoder, moved)
-        reply.x_hat.CopyFrom(to_tensor(rows.picture_rows(x_hat, request.x_hat_dtype, model)))
+    yield from generated(request, reply, moved, outputs, model)
     return reply
 
 

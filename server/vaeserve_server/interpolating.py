@@ -3,10 +3,10 @@
 import numpy as np
 
 from vaeserve.v1 import arrays, tensor_pb2, vae_service_pb2 as pb
-from vaeserve.v1.arrays import to_tensor
 from vaeserve_server import paths, rows
 from vaeserve_server.call import HEAVY, Floats, Steps
 from vaeserve_server.errors import InvalidArgument, TooManyRows
+from vaeserve_server.generating import generated
 from vaeserve_server.models import Model
 from vaeserve_server.options import generate_outputs
 from vaeserve_server.packing import model_values
@@ -40,21 +40,15 @@ def interpolate(request: pb.InterpolateRequest, model: Model) -> Steps:
         # Both ends in one run: a path has at least two steps, so they fit where it fits.
         mu, _log_var = yield from run(model.encoder, np.concatenate([start, end]))
         start, end = mu[: len(start)], mu[len(start) :]
-    pairs, shape = len(start), model.latent_shape
+    pairs = len(start)
     if pairs * request.steps * model.latent_size > HEAVY_FLOATS:
         yield HEAVY
-    path = _PATHS[request.path](
-        start.reshape(pairs, -1), end.reshape(pairs, -1), request.steps
-    ).reshape(-1, *shape)
+    path = _PATHS[request.path](start.reshape(pairs, -1), end.reshape(pairs, -1), request.steps)
     reply = pb.InterpolateResponse(
         version=model.info.version, latent_space_id=model.info.latent_space_id
     )
-    if pb.GENERATE_OUTPUT_LATENTS in outputs:
-        reply.latents.CopyFrom(to_tensor(path.reshape(pairs, request.steps, *shape)))
-    if pb.GENERATE_OUTPUT_X_HAT in outputs:
-        (x_hat,) = yield from run(model.decoder, path)
-        pictures = rows.picture_rows(x_hat, request.x_hat_dtype, model)
-        reply.x_hat.CopyFrom(to_tensor(pictures.reshape(pairs, request.steps, *x_hat.shape[1:])))
+    z = path.reshape(pairs, request.steps, *model.latent_shape)
+    yield from generated(request, reply, z, outputs, model)
     return reply
 
 

@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from functools import partial
 
 from vaeserve.v1 import arrays, vae_service_pb2 as pb
-from vaeserve.v1.arrays import to_tensor
 from vaeserve.v1.noise import Block
 from vaeserve_server import rows
 from vaeserve_server.call import HEAVY, Handled, Plain, Steps
 from vaeserve_server.errors import InvalidArgument, NotFitted
 from vaeserve_server.fitted_prior import FittedPrior
+from vaeserve_server.generating import generated
 from vaeserve_server.models import Model
 from vaeserve_server.options import generate_outputs, seed_of
 from vaeserve_server.packing import PriorDraws, prior_latents
-from vaeserve_server.phases import HEAVY_FLOATS, run
+from vaeserve_server.phases import HEAVY_FLOATS
 
 _MAX_TEMPERATURE = 10.0
 
@@ -89,9 +89,5 @@ def _generated(
         z = prior_latents([draws], model.latent_shape)
     else:
         z = fitted.draw(block, draws.temperature).reshape(-1, *model.latent_shape)
-    if pb.GENERATE_OUTPUT_LATENTS in outputs:
-        reply.latents.CopyFrom(to_tensor(z))
-    if pb.GENERATE_OUTPUT_X_HAT in outputs:
-        (x_hat,) = yield from run(model.decoder, z)
-        reply.x_hat.CopyFrom(to_tensor(rows.picture_rows(x_hat, request.x_hat_dtype, model)))
+    yield from generated(request, reply, z, outputs, model)
     return reply
