@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from vaeserve.v1 import arrays, tensor_pb2, vae_service_pb2 as pb
-from vaeserve_server import paths, rows
+from vaeserve.v1 import arrays, paths, tensor_pb2, vae_service_pb2 as pb
+from vaeserve_server import rows
 from vaeserve_server.call import HEAVY, Floats, Steps
 from vaeserve_server.errors import InvalidArgument, TooManyRows
 from vaeserve_server.generating import generated

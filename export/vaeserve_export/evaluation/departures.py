@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vaeserve.v1.paths import slerp
 from vaeserve_export.evaluation.evidence import ROWS, Rows
 from vaeserve_export.evaluation.features import FeatureNet
 from vaeserve_export.evaluation.frechet import frechet_distance
-from vaeserve_export.evaluation.paths import slerp
 from vaeserve_export.trained.subject import Subject
 
 _REFERENCE_ROWS = 5000
@@ -81,13 +81,14 @@ def departures(
         nearest = float(apart.min(1).values.mean())
         return Departure(frechet_distance(reference, features), nearest)
 
+    halfway = slerp(mu.numpy(), mu[other].numpy(), steps=3)[:, 1]
     return Departures(
         rows=len(x),
         accuracy=net.accuracy,
         held_out=departure(x),
         reconstruction=departure(subject.decode(mu)),
         prior=departure(subject.decode(z)),
-        midpoint=departure(subject.decode(slerp(mu, mu[other], 0.5))),
+        midpoint=departure(subject.decode(torch.from_numpy(halfway))),
         cross_fade=departure((x + x[other]) / 2),
     )
 

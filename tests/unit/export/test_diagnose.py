@@ -9,14 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import Result
-from hypothesis import given, strategies as st
 
 from vaeserve_export.bundling.of_run import export_run
 from vaeserve_export.data.dataset import Dataset
 from vaeserve_export.evaluation.features import feature_net
-from vaeserve_export.evaluation.paths import slerp
 from vaeserve_export.training.settings import TrainSettings
 from vaeserve_export.training.train import train
 
@@ -207,22 +204,3 @@ def test_a_page_that_cannot_be_written(
     runs: tuple[Path, Path], tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     assert "is no folder" in refused("diagnose", runs[0], "--out", tmp_path / "no" / "x.html")
-
-
-@given(
-    a=st.lists(st.floats(-3, 3, width=32), min_size=3, max_size=3),
-    b=st.lists(st.floats(-3, 3, width=32), min_size=3, max_size=3),
-    t=st.floats(0, 1),
-)
-def test_slerp(a: list[float], b: list[float], t: float) -> None:
-    begin, end = torch.tensor([a]), torch.tensor([b])
-    assert torch.allclose(slerp(begin, end, 0), begin, atol=1e-4)
-    assert torch.allclose(slerp(begin, end, 1), end, atol=1e-4)
-    norm = slerp(begin, end, t).norm()
-    assert torch.isfinite(norm)
-    assert norm <= max(begin.norm(), end.norm()) + 1e-3
-
-
-def test_slerp_keeps_the_norm() -> None:
-    a, b = torch.tensor([[2.0, 0, 0]]), torch.tensor([[0, 2.0, 0]])
-    assert torch.allclose(slerp(a, b, 0.5), torch.tensor([[2**0.5, 2**0.5, 0]]))

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaeserve.v1.paths import slerp
 from vaeserve_export.evaluation.diagnosis import Diagnosis
 from vaeserve_export.evaluation.page.pictures import strip
-from vaeserve_export.evaluation.paths import slerp
 from vaeserve_export.vae.model import reparameterise
 
 _SEED = 0
@@ -48,8 +48,8 @@ def interpolations(diagnosis: Diagnosis, steps: int) -> str:
         if pair:
             rows.append(None)
         at = torch.linspace(0, 1, steps)
-        begin, end = mu[ends][:1], mu[ends][1:]
-        path = torch.cat([slerp(begin, end, float(t)) for t in at])
+        begin, end = mu[ends].numpy()[:, None]
+        path = torch.from_numpy(slerp(begin, end, steps)[0])
         share = at.view(-1, *[1] * (x.dim() - 1))
         fade = (1 - share) * x[ends][0] + share * x[ends][1]
         rows += [

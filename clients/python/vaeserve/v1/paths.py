@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vaeserve_server.call import Floats
+from vaeserve.v1.noise import Floats
 
 # Below this sine of the angle between two directions the great circle through them is not defined
 # well enough.

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vaeserve_server.call import Floats
-from vaeserve_server.paths import lerp, slerp
+from vaeserve.v1.noise import Floats
+from vaeserve.v1.paths import lerp, slerp
 
 ends = hnp.arrays(
     np.float32,
@@ -24,6 +24,8 @@ def test_both_ends_are_exact_and_everything_is_finite(
         np.testing.assert_array_equal(path[:, 0], start)
         np.testing.assert_array_equal(path[:, -1], end)
         assert np.isfinite(path).all()
+    longest = np.maximum(*(np.linalg.norm(ends, axis=1) for ends in (start, end)))
+    assert (np.linalg.norm(path, axis=2) <= longest[:, None] + 1e-3).all()
 
 
 @given(seed=st.integers(0, 10_000), steps=st.integers(3, 12))
