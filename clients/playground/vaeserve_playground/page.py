@@ -58,15 +58,7 @@ def build(client: Client, address: str) -> gr.Blocks:
             with gr.Column(scale=1, min_width=280):
                 model = gr.Dropdown(label="Model", elem_id="model", interactive=True)
                 facts = gr.HTML(elem_id="facts")
-                picture = gr.Image(
-                    label="Your picture, of any size",
-                    type="pil",
-                    image_mode=None,
-                    sources=["upload", "clipboard"],
-                    height=260,
-                    elem_id="picture",
-                    buttons=[],
-                )
+                picture = _dropped("Your picture, of any size", height=260, name="picture")
                 invert = gr.Checkbox(label="Swap light and dark", elem_id="invert")
             with gr.Column(scale=3), gr.Tabs():
                 with gr.Tab("Reconstruction"):
@@ -94,6 +86,19 @@ def build(client: Client, address: str) -> gr.Blocks:
 
 def _shown(name: str) -> tuple[gr.HTML, gr.HTML]:
     return gr.HTML(elem_id=name), gr.HTML(elem_id=f"{name}-line")
+
+
+def _dropped(label: str, *, height: int, name: str) -> gr.Image:
+    """A place to drop a picture of any kind; it comes as it is."""
+    return gr.Image(
+        label=label,
+        type="pil",
+        image_mode=None,
+        sources=["upload", "clipboard"],
+        height=height,
+        elem_id=name,
+        buttons=[],
+    )
 
 
 def _models(client: Client) -> tuple[Any, str]:
@@ -284,15 +289,7 @@ def _priors(client: Client, name: str | None) -> Any:
 
 def _walk_tab(client: Client, chosen: gr.State) -> None:
     with gr.Row():
-        other = gr.Image(
-            label="The other picture",
-            type="pil",
-            image_mode=None,
-            sources=["upload", "clipboard"],
-            height=200,
-            elem_id="other",
-            buttons=[],
-        )
+        other = _dropped("The other picture", height=200, name="other")
         with gr.Column():
             steps = gr.Slider(2, 16, 8, step=1, label="Steps")
             path = gr.Radio(["lerp", "slerp"], value="lerp", label="Path")

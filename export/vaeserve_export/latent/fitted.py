@@ -19,6 +19,7 @@ from vaeserve_export.errors import LatentError, RunError, VerifyError
 from vaeserve_export.latent.attribute import AttributeFit
 from vaeserve_export.latent.prior import PriorFit
 from vaeserve_export.training import run as run_folder
+from vaeserve_export.training.files import write_atomic
 
 ENTRIES = "latent.json"
 
@@ -113,11 +114,11 @@ def write_run(run: Path, fitted: Fitted) -> None:
     sealed = {**fitted.files, run_folder.WEIGHTS: (run / run_folder.WEIGHTS).read_bytes()}
     info.files.extend(bundle.digest(name, sealed[name]) for name in sorted(sealed))
     for name, content in fitted.files.items():
-        run_folder.write_atomic(run / name, content)
+        write_atomic(run / name, content)
     text = json_format.MessageToJson(
         info, preserving_proto_field_name=True, indent=2, sort_keys=True
     )
-    run_folder.write_atomic(run / ENTRIES, f"{text}\n".encode())
+    write_atomic(run / ENTRIES, f"{text}\n".encode())
 
 
 def read_fitted(folder: Path) -> Fitted:

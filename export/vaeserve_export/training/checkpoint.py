@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vaeserve_export.errors import RunError
+from vaeserve_export.training.files import write_atomic
 from vaeserve_export.training.rows import Generators
-from vaeserve_export.training.run import write_atomic
 from vaeserve_export.vae.model import Vae
 
 

@@ -12,10 +12,8 @@ No file is pickled, and none is ever seen half-written.
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -24,6 +22,7 @@ from torch import Tensor
 from vaeserve.v1 import bundle
 from vaeserve_export.data.rows import Column
 from vaeserve_export.errors import RunError
+from vaeserve_export.training.files import json_bytes, read_json, write_atomic
 from vaeserve_export.training.settings import TrainSettings
 from vaeserve_export.vae.likelihood import L2_VARIANCE
 from vaeserve_export.vae.model import Vae, VaeConfig, build
@@ -128,7 +127,7 @@ def open_run(folder: Path, config: RunConfig, *, resume: bool) -> None:
             for name, version in config.versions.items()
         }
         now = dataclasses.replace(config, data=before.data, versions=versions)
-        write_atomic(folder / CONFIG, _json(dataclasses.asdict(now)))
+        write_atomic(folder / CONFIG, json_bytes(dataclasses.asdict(now)))
         return
     if any((folder / file).exists() for file in (CHECKPOINT, SUMMARY)):
         raise RunError(
@@ -139,7 +138,7 @@ def open_run(folder: Path, config: RunConfig, *, resume: bool) -> None:
     except OSError as error:
         raise RunError(f"{folder}: cannot be made: {error.strerror}") from error
     write_atomic(folder / METRICS, b"")
-    write_atomic(folder / CONFIG, _json(dataclasses.asdict(config)))
+    write_atomic(folder / CONFIG, json_bytes(dataclasses.asdict(config)))
 
 
 def read_config(folder: Path) -> RunConfig:
@@ -148,7 +147,7 @@ def read_config(folder: Path) -> RunConfig:
     Raises:
         RunError: missing, or not written by `open_run`.
     """
-    values = _read_json(folder / CONFIG, f"{folder}: holds no run")
+    values = read_json(folder / CONFIG, f"{folder}: holds no run")
     try:
         settings = TrainSettings(**values.pop("settings"))
         shape = tuple(values.pop("input_shape"))
@@ -206,7 +205,7 @@ def finish(folder: Path, best: dict[str, Tensor], summary: Summary, calibration:
     weights = {name: value.cpu().contiguous() for name, value in best.items()}
     write_atomic(folder / WEIGHTS, safetensors.torch.save(weights))
     write_atomic(folder / bundle.CALIBRATION, calibration)
-    write_atomic(folder / SUMMARY, _json(dataclasses.asdict(summary)))
+    write_atomic(folder / SUMMARY, json_bytes(dataclasses.asdict(summary)))
 
 
 def read_summary(folder: Path) -> Summary:
@@ -216,7 +215,7 @@ def read_summary(folder: Path) -> Summary:
         RunError: the run is not finished, or its summary not written by `finish`.
     """
     read_config(folder)
-    values = _read_json(
+    values = read_json(
         folder / SUMMARY, f"{folder}: training has not finished; continue it with --resume"
     )
     try:
@@ -254,23 +253,6 @@ def load_model(folder: Path) -> Vae:
     return vae.eval()
 
 
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves either the old content or the new.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    fresh = path.with_name(f".{path.name}.new")
-    try:
-        with fresh.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror}") from error
-
-
 def _require_same(folder: Path, before: RunConfig, now: RunConfig) -> None:
     if before.data_sha256 != now.data_sha256:
         raise RunError(f"{folder}: was started with other data ({before.data}), not {now.data}")
@@ -283,19 +265,3 @@ def _require_same(folder: Path, before: RunConfig, now: RunConfig) -> None:
 def _joined(before: str | None, now: str) -> str:
     versions = before.split(", ") if before else []
     return ", ".join([*versions, *([] if now in versions else [now])])
-
-
-def _json(values: dict[str, Any]) -> bytes:
-    return (json.dumps(values, indent=2) + "\n").encode()
-
-
-def _read_json(path: Path, missing: str) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise RunError(missing) from error
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(values, dict):
-        raise RunError(f"{path}: is not of this version: it holds no JSON object")
-    return values
