@@ -41,6 +41,7 @@ class Metrics:
         """Make every series."""
         self._settle = _Settle()
         self.series = Series(self._settle)
+        self._rpcs: list[RpcMetrics] = []
         self.statistics: dict[tuple[str, str], GraphStatistics] = {}
 
     @property
@@ -55,6 +56,7 @@ class Metrics:
     def rpc(self, path: str, kind: str) -> RpcMetrics:
         """Series of one RPC method, registered at 0; `kind` is its grpc_type."""
         made = RpcMetrics(self.series, path, kind)
+        self._rpcs.append(made)
         self._settle.lagging.append(made)
         return made
 
@@ -91,11 +93,6 @@ class Metrics:
         """Every series as Prometheus text."""
         return generate_latest(self.series.registry)
 
-    def activity(self) -> float:
-        """A number that changes with every call begun or answered.
-
-        It costs a tenth of reading everything.
-        """
-        self._settle.collect()
-        families = (*self.series.rpc_started.collect(), *self.series.rpc_handled.collect())
-        return sum(sample.value for family in families for sample in family.samples)
+    def activity(self) -> int:
+        """A number that changes with every call begun or answered; it costs next to nothing."""
+        return sum(each.activity() for each in self._rpcs)

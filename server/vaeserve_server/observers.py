@@ -70,6 +70,7 @@ class RpcMetrics:
         }
         self._unary = kind == "unary"
         self._kept: list[None] = []
+        self._begun = 0
         self._settled = 0
         self._failed = 0
         self._lock = threading.Lock()
@@ -77,6 +78,8 @@ class RpcMetrics:
     def started(self, calls: int = 1) -> None:
         """Calls came in."""
         self._started.inc(calls)
+        # Of two threads here at once one may be lost; the other has changed it all the same.
+        self._begun += calls
 
     def received(self, messages: int = 1) -> None:
         """Messages came in."""
@@ -98,6 +101,10 @@ class RpcMetrics:
             self._failed += 1
             self._handled[code].inc()
             self._seconds.observe(seconds)
+
+    def activity(self) -> int:
+        """A number that changes with every call begun or answered."""
+        return self._begun + self._seconds.count
 
     def settle(self) -> None:
         """Count what was kept, and what succeeded: every answered call that did not fail."""

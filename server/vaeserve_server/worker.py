@@ -36,7 +36,7 @@ class _Reporter:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._sending = threading.Lock()
-        self._reported = -1.0
+        self._reported = -1
 
     def send(self, kind: bytes, content: bytes = b"") -> None:
         with self._sending:
