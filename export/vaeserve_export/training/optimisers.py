@@ -1,17 +1,15 @@
 """The optimisers of a run.
 
-Muon (Jordan et al. 2024) makes the momentum of a weight matrix orthogonal before it is applied, so
-that every direction of the matrix learns equally fast. It is for matrices between hidden
-activations; biases, kernels and single numbers are Adam's.
+Muon is for matrices between hidden activations; biases, kernels and single numbers are Adam's.
 """
 
 from torch import nn
-from torch.optim import Adam, Muon, Optimizer
+from torch.optim import Adam, Optimizer
 
 from vaeserve_export.training.learning_rate import learning_rate_share
+from vaeserve_export.training.muon import Muon
 from vaeserve_export.training.settings import TrainSettings
 
-_NEWTON_SCHULZ_STEPS = 4  # as good as the usual five here, and a tenth less of a step's time
 _BASE = "base_learning_rate"
 
 
@@ -24,7 +22,7 @@ def build_optimisers(model: nn.Module, settings: TrainSettings) -> list[Optimize
         matrices = [weight for weight in model.parameters() if weight.ndim == 2]
         others = [weight for weight in model.parameters() if weight.ndim != 2]
         optimisers = [
-            Muon(matrices, rate, weight_decay=0.0, ns_steps=_NEWTON_SCHULZ_STEPS),
+            Muon(matrices, rate),
             Adam(others, rate / 10, fused=True),
         ]
     for optimiser in optimisers:
