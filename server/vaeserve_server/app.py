@@ -10,6 +10,7 @@ from http.server import HTTPServer
 from vaeserve_server import logs, metrics_endpoint
 from vaeserve_server.catalogue import ModelHandlers
 from vaeserve_server.config import ServerConfig, with_port
+from vaeserve_server.devices import choose_devices
 from vaeserve_server.errors import Unavailable
 from vaeserve_server.health import Health
 from vaeserve_server.loading import load_catalogue
@@ -19,7 +20,6 @@ from vaeserve_server.models import Catalogue
 from vaeserve_server.oip import OIP_SERVICE, InferHandlers
 from vaeserve_server.oip_catalogue import OipCatalogueHandlers
 from vaeserve_server.oip_models import OipModels
-from vaeserve_server.onnx_engine import choose_device
 from vaeserve_server.shared_memory import Regions
 from vaeserve_server.tls import server_credentials
 from vaeserve_server.tokens import Tokens
@@ -82,7 +82,7 @@ class App:
         Raises:
             StartupError: an address is taken, the device cannot be had, or nothing can be served.
         """
-        device = choose_device(self._config.device)
+        device, *_ = choose_devices(self._config.device)
         try:
             if self._like is None:
                 self._listen()

@@ -9,9 +9,9 @@ from pathlib import Path
 from vaeserve.v1 import bundle
 from vaeserve_server.config import MAX_MESSAGE_BYTES
 from vaeserve_server.cpus import cgroup_quota, usable_cpus
+from vaeserve_server.devices import CUDA, available_providers, choose_devices
 from vaeserve_server.errors import StartupError
 from vaeserve_server.loading import find_versions, read_bundle
-from vaeserve_server.onnx_engine import CUDA, available_providers, choose_device
 
 _PACKAGES = (
     "vaeserve",
@@ -39,7 +39,7 @@ def examine(repository: Path | None) -> tuple[dict[str, str], list[str]]:
         "python": platform.python_version(),
         **{name: version or "not installed" for name, version in versions.items()},
         "providers": ", ".join(providers),
-        "device auto": choose_device("auto").provider,
+        "device auto": choose_devices("auto")[0].provider,
         "cpus": f"{os.cpu_count()} on the host, {len(os.sched_getaffinity(0))} by affinity, "
         f"quota {'none' if quota is None else f'{quota:g}'}",
         "threads": f"1 to {usable_cpus()}, as measured for each graph",

@@ -16,10 +16,11 @@ from vaeserve.v1 import bundle, model_pb2
 from vaeserve_server.batcher import Batcher
 from vaeserve_server.config import MAX_MESSAGE_BYTES, ServerConfig
 from vaeserve_server.cpus import cpu_share
+from vaeserve_server.devices import Device
 from vaeserve_server.errors import StartupError
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.models import Catalogue, Model, levels_of, takes_unit_interval
-from vaeserve_server.onnx_engine import Device, OnnxEngine
+from vaeserve_server.onnx_engine import OnnxEngine
 from vaeserve_server.packing import Packer
 from vaeserve_server.run_times import RunTimes
 from vaeserve_server.self_test import read_golden, self_test

@@ -6,8 +6,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from vaeserve.v1 import model_pb2
+from vaeserve_server.devices import CPU, CUDA, Device, choose_devices
 from vaeserve_server.errors import StartupError
-from vaeserve_server.onnx_engine import CPU, CUDA, Device, OnnxEngine, choose_device
+from vaeserve_server.onnx_engine import OnnxEngine
 
 GRAPH = model_pb2.Graph(file="encoder.onnx", input_name="x", output_names=["y"])
 
@@ -83,22 +84,22 @@ def test_weights_outside_the_file_are_not_read(
 
 
 def test_devices() -> None:
-    assert choose_device("cpu") == Device(CPU)
-    for wrong in ("gpu", "cpu:1", "cuda:x", "auto:0"):
-        with pytest.raises(StartupError, match="use auto, cpu, cuda or cuda:N"):
-            choose_device(wrong)
+    assert choose_devices("cpu") == (Device(CPU),)
+    for wrong in ("gpu", "cpu:1", "cuda:x", "auto:0", "cuda:", "cuda:0,0", "cuda:1,"):
+        with pytest.raises(StartupError, match="use auto, cpu, cuda, cuda:N"):
+            choose_devices(wrong)
 
 
 def test_auto_falls_back_to_the_cpu_and_says_why(caplog: pytest.LogCaptureFixture) -> None:
     wanted = Device(CUDA, may_fall_back=True)
-    if choose_device("auto").on_cuda:
+    if choose_devices("auto")[0].on_cuda:
         pytest.skip("this onnxruntime has CUDA")
     assert OnnxEngine(doubling(), GRAPH, wanted, threads=1).provider == CPU
     assert "CUDA cannot be had" in caplog.text
 
 
 def test_cuda_never_falls_back() -> None:
-    if choose_device("auto").on_cuda:
+    if choose_devices("auto")[0].on_cuda:
         pytest.skip("this onnxruntime has CUDA")
     with pytest.raises(StartupError):
         OnnxEngine(doubling(), GRAPH, Device(CUDA), threads=1)

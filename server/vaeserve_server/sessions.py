@@ -1,0 +1,113 @@
+"""ONNX Runtime sessions that really run where they should."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnxruntime as ort
+
+from vaeserve.v1 import model_pb2
+from vaeserve_server.devices import CPU, CUDA, Device
+from vaeserve_server.errors import StartupError
+
+_OUT_OF_MEMORY = ("Failed to allocate memory", "out of memory", "bad_alloc")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How ONNX Runtime is to use a CUDA device.
+
+    Attributes:
+        tf32: whether float32 products may round their factors to TF32's 10 bits.
+        memory_limit_bytes: of the arena of one session; 0 for none.
+        cuda_graphs: whether runs are recorded once for each bucket and replayed.
+    """
+
+    tf32: bool = True
+    memory_limit_bytes: int = 0
+    cuda_graphs: bool = False
+
+
+def create_session(
+    model: bytes, name: str, device: Device, threads: int, tuning: Tuning
+) -> ort.InferenceSession:
+    """Load a graph.
+
+    Args:
+        model: the ONNX file.
+        name: its name, for messages.
+        device: where it must run, every node of it.
+        threads: ONNX Runtime threads of it.
+        tuning: of a CUDA device.
+
+    Raises:
+        StartupError: the graph cannot be loaded, or did not get the device.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # A spinning thread burns a core while no request is there, and during a run it takes the core
+    # from the threads that receive and answer.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Warnings about the optimiser's decisions are not for operators; errors are raised.
+    options.log_severity_level = 3
+    providers: Sequence[str | tuple[str, dict[str, Any]]] = [CPU]
+    if device.on_cuda:
+        ort.preload_dlls()
+        # Without this a graph that CUDA cannot take runs on the CPU, silently and slowly.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        # Weights stay for good: in the arena they would keep its chunks from being returned.
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+        providers = [(CUDA, _cuda_options(device, tuning))]
+    try:
+        session = ort.InferenceSession(model, options, providers=providers)
+    except Exception as error:
+        raise StartupError(f"{name}: ONNX Runtime refuses it: {error}") from error
+    got = session.get_providers()[0]
+    if got != device.provider:
+        raise StartupError(
+            f"{name}: runs on {got}, not on {device.provider}; `vaeserve doctor` says what is "
+            "missing"
+        )
+    return session
+
+
+def _cuda_options(device: Device, tuning: Tuning) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "device_id": device.index,
+        # The default, EXHAUSTIVE, times kernels anew for every shape, and two servers may differ.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        # The default doubles what it takes each time.
+        "arena_extend_strategy": "kSameAsRequested",
+        "use_tf32": int(tuning.tf32),
+        "enable_cuda_graph": int(tuning.cuda_graphs),
+    }
+    if tuning.memory_limit_bytes:
+        options["gpu_mem_limit"] = tuning.memory_limit_bytes
+    return options
+
+
+def row_shape(session: ort.InferenceSession, graph: model_pb2.Graph) -> tuple[int, ...]:
+    """Shape of one input row.
+
+    Raises:
+        StartupError: the graph's inputs and outputs are not those of its manifest.
+    """
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    names = [entry.name for entry in outputs]
+    if [entry.name for entry in inputs] != [graph.input_name] or names != list(graph.output_names):
+        raise StartupError(
+            f"{graph.file}: has inputs {[entry.name for entry in inputs]} and outputs {names}, the "
+            f"manifest says {graph.input_name} and {list(graph.output_names)}"
+        )
+    batch, *row = inputs[0].shape
+    if isinstance(batch, int) or not all(isinstance(size, int) for size in row):
+        raise StartupError(
+            f"{graph.file}: input shape {inputs[0].shape} must be dynamic in its first axis only"
+        )
+    return tuple(row)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether a run failed for want of memory; ONNX Runtime's exceptions share no base class."""
+    return any(sign in str(error) for sign in _OUT_OF_MEMORY)
