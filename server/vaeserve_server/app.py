@@ -11,6 +11,7 @@ from vaeserve_server import logs, metrics_endpoint
 from vaeserve_server.catalogue import ModelHandlers
 from vaeserve_server.config import ServerConfig, with_port
 from vaeserve_server.devices import choose_devices
+from vaeserve_server.engine import EngineLostError
 from vaeserve_server.errors import Unavailable
 from vaeserve_server.health import Health
 from vaeserve_server.loading import load_catalogue
@@ -38,6 +39,7 @@ class App:
         port: gRPC port it got, after `start`.
         metrics_port: Prometheus port it got, after `start`; 0 for one of several workers.
         metrics: every series.
+        device_lost: whether a GPU has failed for good: only a new process can use it again.
     """
 
     def __init__(self, config: ServerConfig, like: Served | None = None) -> None:
@@ -54,6 +56,7 @@ class App:
         self._like = like
         self._catalogue: Catalogue | None = None
         self._draining = False
+        self.device_lost = False
         self.metrics = Metrics()
         vae = VaeHandlers(self._served, self.metrics)
         methods = method_table(vae, ModelHandlers(self._served)) + self._oip_methods()
@@ -82,15 +85,15 @@ class App:
         Raises:
             StartupError: an address is taken, the device cannot be had, or nothing can be served.
         """
-        device, *_ = choose_devices(self._config.device)
+        devices = choose_devices(self._config.device)
         try:
             if self._like is None:
                 self._listen()
             self._catalogue = load_catalogue(
                 self._config,
-                device,
+                devices,
                 self.metrics,
-                on_death=self._died,
+                on_death=self._batcher_died,
                 turn=self._turn,
                 like=self._like,
             )
@@ -126,7 +129,8 @@ class App:
             extra={"drain_delay_s": self._config.drain_delay_s},
         )
         self._health.not_ready()
-        time.sleep(self._config.drain_delay_s)
+        if not self.device_lost:  # else there is nothing left that could be served
+            time.sleep(self._config.drain_delay_s)
         self.stop(grace_s=self._config.grace_s)
         _log.info("stopped")
 
@@ -141,6 +145,15 @@ class App:
         if self._endpoint is not None:
             self._endpoint.shutdown()
             self._endpoint.server_close()
+
+    def _batcher_died(self, cause: BaseException) -> None:
+        """Nothing is ready any more; without its device the process is of no use at all."""
+        if isinstance(cause, EngineLostError):
+            self.device_lost = True
+            self._health.not_ready()
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            self._died()
 
     def _died(self) -> None:
         """A thread that everybody needs has died of a bug: nothing is ready any more."""

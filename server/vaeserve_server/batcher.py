@@ -8,28 +8,30 @@ request (cancelled, expired, not finite) or one batch (engine error) touches nob
 
 A batch runs where it costs least. The transport's thread runs short ones itself at the end of its
 turn (`pump`): handing them over would take longer than running them. Long ones go to the graph's
-own two threads, which take turns: while one answers its callers, the other runs the next batch.
+own threads, which take turns: while one answers its callers, another runs the next batch.
+
+Several devices share one queue: whichever is free takes the next batch. A device with two slots
+takes a second batch while it computes, if a full one waits: that is packed and copied meanwhile.
 """
 
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vaeserve_server.call import Call, Done, Rows
 from vaeserve_server.config import Placement
-from vaeserve_server.engine import Engine, EngineMemoryError
+from vaeserve_server.engine import EngineLostError, EngineMemoryError, Slot
 from vaeserve_server.errors import (
     DeadlineExceeded,
     Overloaded,
     ServiceError,
     Unavailable,
 )
-from vaeserve_server.packing import Packer
 from vaeserve_server.row_queue import Batch, Item, RowQueue
 from vaeserve_server.run_times import RunTimes
-from vaeserve_server.runner import Observer, Runner
+from vaeserve_server.runner import Device, Observer, Runner, device_lost
 from vaeserve_server.turn import Turn
 
 _log = logging.getLogger(__name__)
@@ -38,7 +40,7 @@ _log = logging.getLogger(__name__)
 # threads want the interpreter. Measured in docs/performance.md.
 _HAND_OVER_S = 400e-6
 
-_THREADS = 2
+_LEAST_THREADS = 2
 
 
 class Batcher:
@@ -46,8 +48,7 @@ class Batcher:
 
     def __init__(
         self,
-        engine: Engine,
-        packer: Packer,
+        slots: Sequence[Slot],
         *,
         name: str,
         max_rows: int,
@@ -55,7 +56,7 @@ class Batcher:
         max_delay_s: float,
         run_times: RunTimes,
         observer: Observer,
-        on_death: Callable[[], None],
+        on_death: Callable[[BaseException], None],
         turn: Turn,
         placement: Placement = "auto",
         clock: Callable[[], float] = time.monotonic,
@@ -63,22 +64,31 @@ class Batcher:
         """Make the queue and start its threads.
 
         Args:
-            engine: what runs a batch.
-            packer: what makes one of many requests' rows.
+            slots: what runs a batch each; one or two a device.
             name: MODEL-GRAPH; of the threads, for stack dumps and logs, and in timings.
             max_rows: most rows of a batch; no submitted request may have more.
             max_queue_rows: most rows that wait; more are refused.
-            max_delay_s: longest wait for company while the engine is free, from the first item on.
+            max_delay_s: longest wait for company while a device is free, from the first item on.
             run_times: predicts run times; fed with every run.
             observer: told of batches and refusals.
-            on_death: called once if a thread dies of a bug, so that readiness can go.
+            on_death: called once, with the cause, if a thread dies of a bug or a device is lost, so
+                that readiness can go.
             turn: the transport's turn, whose thread may run short batches.
             placement: where batches run; `auto` goes by measured run times.
             clock: monotonic seconds.
         """
-        self._runner = Runner(
-            engine, packer, name=name, run_times=run_times, observer=observer, clock=clock
-        )
+        devices = {slot.device: Device() for slot in slots}
+        self._idle = [
+            Runner(
+                slot,
+                devices[slot.device],
+                name=name,
+                run_times=run_times,
+                observer=observer,
+                clock=clock,
+            )
+            for slot in slots
+        ]
         self._max_rows = max_rows
         self._max_queue_rows = max_queue_rows
         self._max_delay_s = max_delay_s
@@ -89,7 +99,6 @@ class Batcher:
         self._inline_below_s = {"auto": _HAND_OVER_S, "inline": math.inf, "thread": -1.0}[placement]
         self._clock = clock
         self._queue = RowQueue()
-        self._busy = False
         self._running_rows = 0
         self._unanswered = 0
         self._closed = False
@@ -98,7 +107,7 @@ class Batcher:
         self._wake = threading.Condition(self._lock)
         self._threads = [
             threading.Thread(target=self._loop, name=f"{name}-{number}", daemon=True)
-            for number in range(_THREADS)
+            for number in range(max(_LEAST_THREADS, len(slots)))
         ]
         for thread in self._threads:
             thread.start()
@@ -136,7 +145,7 @@ class Batcher:
                 self._queue.push(Item(rows, count, call, done, now))
                 self._unanswered += 1
                 full = self._queue.rows >= self._max_rows
-                if not self._turn.add(self, full=full) and not self._busy:
+                if not self._turn.add(self, full=full) and self._idle:
                     self._wake.notify()
         except ServiceError as refusal:
             self._observer.rejected(refusal.reason)
@@ -146,17 +155,18 @@ class Batcher:
         """Run what waits, batch by batch, as long as that is short; else wake a thread for it."""
         while True:
             with self._lock:
-                if self._busy or not self._queue:
+                runner = self._free_runner()
+                if runner is None:
                     return  # whoever is busy takes what waits
                 rows = min(self._queue.rows, self._max_rows)
                 if self._max_delay_s or self._run_times.fastest(rows) >= self._inline_below_s:
                     self._wake.notify()
                     return
-                batch = self._take()
+                batch = self._take(runner)
             try:
-                self._run(batch, timed_out=False, inline=True)
-            except Exception:  # noqa: BLE001  the transport's thread serves others too
-                self._die()
+                self._run(runner, batch, timed_out=False, inline=True)
+            except Exception as error:  # noqa: BLE001  the transport's thread serves others too
+                self._die(error)
                 return
 
     def close(self, timeout_s: float) -> None:
@@ -201,58 +211,74 @@ class Batcher:
         try:
             while True:
                 with self._lock:
-                    while self._busy or not self._queue:
-                        if self._closed and not self._queue:
-                            return
-                        self._wake.wait()
-                    timed_out = self._wait_for_company()
-                    batch = self._take()
-                self._run(batch, timed_out=timed_out, inline=False)
+                    runner, timed_out = self._free_runner(), False
+                    while runner is None or not (timed_out or self._company()):
+                        timed_out = runner is not None and self._wait_for_company()
+                        if runner is None:
+                            if self._closed and not self._queue:
+                                return
+                            self._wake.wait()
+                        runner = self._free_runner()  # another thread may have been first
+                    batch = self._take(runner)
+                self._run(runner, batch, timed_out=timed_out, inline=False)
                 del batch  # an idle batcher holds nobody's rows
-        except BaseException:
-            self._die()
+        except BaseException as error:
+            self._die(error)
             raise
 
-    def _take(self) -> Batch:
-        """Take what fits, and the engine with it; the lock is held."""
+    def _free_runner(self) -> Runner | None:
+        """Whose turn it is, if anything waits that can begin; the lock is held.
+
+        On a device that is free, or else on one that would pack ahead, if a full batch waits.
+        """
+        if not self._queue or not self._idle:
+            return None
+        runner = min(self._idle, key=_load) if len(self._idle) > 1 else self._idle[0]
+        if runner.device.running and self._queue.rows < self._max_rows:
+            return None
+        return runner
+
+    def _take(self, runner: Runner) -> Batch:
+        """Take what fits, and the runner with it; the lock is held."""
         batch = self._queue.take(self._max_rows, self._clock())
-        self._running_rows = batch.rows
-        self._busy = True
+        self._running_rows += batch.rows
+        self._idle.remove(runner)
+        runner.device.running += 1
         return batch
 
+    def _company(self) -> bool:
+        """Whether a batch need not wait for more rows; the lock is held."""
+        return not self._max_delay_s or self._queue.rows >= self._max_rows or self._closed
+
     def _wait_for_company(self) -> bool:
-        """Hold a small batch back for max_delay_s from its first item; True if time ran out."""
-        if not self._max_delay_s:
-            return False
-        while self._queue and self._queue.rows < self._max_rows and not self._closed:
-            start_by = self._queue.earliest_deadline() - self._predict(self._queue.rows)
-            left = min(self._queue.oldest() + self._max_delay_s, start_by) - self._clock()
-            if left <= 0:
-                return True
-            self._wake.wait(left)
+        """Wait for more rows, max_delay_s from the first item on at most; True if time is up."""
+        start_by = self._queue.earliest_deadline() - self._predict(self._queue.rows)
+        left = min(self._queue.oldest() + self._max_delay_s, start_by) - self._clock()
+        if left <= 0:
+            return True
+        self._wake.wait(left)
         return False
 
-    def _run(self, batch: Batch, *, timed_out: bool, inline: bool) -> None:
-        """Run a batch and answer its callers; the engine is free again before they are answered."""
+    def _run(self, runner: Runner, batch: Batch, *, timed_out: bool, inline: bool) -> None:
+        """Run a batch and answer its callers; the runner is free again before they are answered."""
         items, dropped = batch.items, batch.dropped
         count = len(items) + len(dropped)
         try:
             for item, error in dropped:
-                self._runner.drop(item, error)
+                runner.drop(item, error)
             reason = "full" if batch.full else "timeout" if timed_out else "idle"
-            outcome = self._runner.run(items, reason, inline) if items else ()
+            outcome = runner.run(items, reason, inline) if items else ()
             if isinstance(outcome, EngineMemoryError) and len(items) > 1:
                 half = len(items) // 2
-                halves = [
-                    (part, self._runner.run(part, reason, inline))
-                    for part in (items[:half], items[half:])
-                ]
-                self._free()
-                for part, part_outcome in halves:
-                    self._runner.answer(part, part_outcome)
+                parts = [items[:half], items[half:]]
+                answers = [(part, runner.run(part, reason, inline)) for part in parts]
             else:
-                self._free()
-                self._runner.answer(items, outcome)
+                answers = [(items, outcome)]
+            self._free(runner, batch)
+            for part, part_outcome in answers:
+                runner.answer(part, part_outcome)
+                if isinstance(part_outcome, EngineLostError):
+                    self._die(part_outcome)
         except BaseException:
             for item in (*items, *(item for item, _ in dropped)):
                 item.finish(RuntimeError("the batcher died"))
@@ -261,24 +287,32 @@ class Batcher:
             with self._lock:
                 self._unanswered -= count
 
-    def _free(self) -> None:
+    def _free(self, runner: Runner, batch: Batch) -> None:
         with self._lock:
-            self._busy = False
-            self._running_rows = 0
-            if self._queue or self._closed:
+            self._idle.append(runner)
+            runner.device.running -= 1
+            self._running_rows -= batch.rows
+            if self._closed:
+                self._wake.notify_all()
+            elif self._queue:
                 self._wake.notify()
 
-    def _die(self) -> None:
-        """Only a bug gets here. Nobody may be left waiting."""
-        _log.critical("batcher died", exc_info=True)
+    def _die(self, cause: BaseException) -> None:
+        """Only a bug or a lost device gets here. Nobody may be left waiting."""
+        _log.critical("batcher died", exc_info=cause)
         with self._lock:
             first = not self._dead
             self._closed = self._dead = True
-            self._busy = True
+            self._idle.clear()
             left = self._queue.clear()
             self._unanswered -= len(left)
             self._wake.notify_all()
+        lost = isinstance(cause, EngineLostError)
         for item in left:
-            item.finish(RuntimeError("the batcher died"))
+            item.finish(device_lost() if lost else RuntimeError("the batcher died"))
         if first:
-            self._on_death()
+            self._on_death(cause)
+
+
+def _load(runner: Runner) -> int:
+    return runner.device.running

@@ -7,7 +7,7 @@ knows which thread resumes it, so any transport can carry it.
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,9 @@ from google.protobuf.message import Message
 
 from vaeserve_server.errors import Cancelled, DeadlineExceeded, ServiceError
 
+Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
-Outputs = tuple[Floats, ...]
+Outputs = tuple[Array, ...]
 
 _CLOCK_TOLERANCE_S = 0.01
 _MOST_TIMINGS = 64

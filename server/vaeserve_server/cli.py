@@ -11,6 +11,21 @@ _STARTUP_FAILED = 3
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
+class _Counts(click.ParamType[tuple[int, ...]]):
+    """Positive integers with commas between."""
+
+    name = "N,N,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        """See click.ParamType."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in value.split(",") if part)
+        except ValueError:
+            self.fail(f"{value!r} is not integers with commas between, such as 1,8,64", param, ctx)
+
+
 @click.command(context_settings={"auto_envvar_prefix": "VAESERVE", "show_default": True})
 @click.argument("repository", type=click.Path(path_type=Path))
 @click.option(
@@ -36,6 +51,24 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     type=click.Choice(["auto", "inline", "thread"]),
     default="auto",
     help="Run batches on the lane's thread or the graph's own; auto goes by run times.",
+)
+@click.option(
+    "--execution",
+    type=click.Choice(["auto", "plain", "bound"]),
+    default="auto",
+    help="bound: padded buckets between fixed buffers, latents on the device; auto: on CUDA.",
+)
+@click.option(
+    "--buckets",
+    type=_Counts(),
+    default="",
+    show_default="powers of two",
+    help="Row counts, such as 1,8,64, that bound execution pads to; max-rows is always one.",
+)
+@click.option(
+    "--deterministic",
+    is_flag=True,
+    help="One bucket: a row's bits do not depend on how many came with it. Slower.",
 )
 @click.option("--max-rows", type=int, default=256, help="Most rows of a request and of a batch.")
 @click.option(

@@ -7,9 +7,25 @@ from typing import Literal, get_args
 
 Transport = Literal["auto", "lane", "standard"]
 Placement = Literal["auto", "inline", "thread"]
+Execution = Literal["auto", "plain", "bound"]
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """Largest gRPC message, both directions; the SDK sets the same. Advertised in ModelInfo.limits."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How ONNX Runtime is to use a CUDA device.
+
+    Attributes:
+        tf32: whether float32 products may round their factors to TF32's 10 bits.
+        memory_limit_bytes: of the arena of one session; 0 for none.
+        cuda_graphs: whether runs are recorded once for each bucket and replayed.
+    """
+
+    tf32: bool = True
+    memory_limit_bytes: int = 0
+    cuda_graphs: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +43,12 @@ class ServerConfig:
         placement: where batches run: `auto` goes by measured run times, `inline` is the lane's
             thread, `thread` the graph's own. Always the latter with `max_delay_ms` and without the
             lane.
+        execution: how graphs are run: `plain` feeds them batches as they are; `bound` pads them to
+            a bucket between buffers that never move, and keeps latents on the device; `auto` is
+            `bound` on CUDA and `plain` on the CPU.
+        buckets: row counts that `bound` runs, beside `max_rows`; none for the powers of two.
+        deterministic: whether there is one bucket only, so that a row's bits do not depend on how
+            many came with it.
         max_rows: most rows of a request and of a batch.
         max_queue_rows: rows that may wait for one graph; beyond it callers are refused.
         max_delay_ms: how long a batch may wait for company while the engine is free; 0 starts at
@@ -50,6 +72,9 @@ class ServerConfig:
     threads: int = 0
     transport: Transport = "auto"
     placement: Placement = "auto"
+    execution: Execution = "auto"
+    buckets: tuple[int, ...] = ()
+    deterministic: bool = False
     max_rows: int = 256
     max_queue_rows: int = 4096
     max_delay_ms: float = 0.0
@@ -73,7 +98,15 @@ class ServerConfig:
         for name in ("threads", "max_delay_ms", "drain_delay_s", "grace_s"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a number from 0 on")
-        for name, choices in (("transport", Transport), ("placement", Placement)):
+        if any(bucket < 1 for bucket in self.buckets):
+            raise ValueError("buckets must be at least 1")
+        if self.buckets and self.deterministic:
+            raise ValueError("deterministic is one bucket of max_rows: leave buckets out")
+        for name, choices in (
+            ("transport", Transport),
+            ("placement", Placement),
+            ("execution", Execution),
+        ):
             if getattr(self, name) not in get_args(choices):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}")
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -82,6 +115,18 @@ class ServerConfig:
             raise ValueError("tls_client_ca needs tls_cert and tls_key")
         for name in ("address", "metrics_address"):
             split_address(getattr(self, name))
+
+    @property
+    def tuning(self) -> Tuning:
+        """How ONNX Runtime is to use a CUDA device."""
+        return Tuning()
+
+    def row_buckets(self, max_rows: int) -> tuple[int, ...]:
+        """Row counts that `bound` runs of a model that takes `max_rows`, ascending."""
+        if self.deterministic:
+            return (max_rows,)
+        sizes = self.buckets or [1 << power for power in range(max_rows.bit_length())]
+        return (*sorted({size for size in sizes if size < max_rows}), max_rows)
 
 
 def split_address(address: str) -> tuple[str, int]:

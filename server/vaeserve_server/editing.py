@@ -9,8 +9,9 @@ from vaeserve.v1 import vae_service_pb2 as pb
 from vaeserve.v1.noise import Doubles
 from vaeserve_server import rows
 from vaeserve_server.call import HEAVY, Floats, Steps
+from vaeserve_server.chaining import each_once
 from vaeserve_server.errors import InvalidArgument, NotFitted, NotFound
-from vaeserve_server.generating import generated
+from vaeserve_server.generating import chained, generated
 from vaeserve_server.models import Model
 from vaeserve_server.options import generate_outputs
 from vaeserve_server.phases import HEAVY_FLOATS, run
@@ -31,8 +32,15 @@ def edit(request: pb.EditRequest, model: Model) -> Steps:
     given = request.WhichOneof("rows")
     if given is None:
         raise InvalidArgument("set input or latents", reason="INVALID_OPTION", field="input")
+    reply = pb.EditResponse(version=model.info.version, latent_space_id=model.info.latent_space_id)
     if given == "input":
         x = rows.input_rows(request.input, model, "input")
+        if model.chain is not None and pb.GENERATE_OUTPUT_X_HAT in outputs:
+            moved_rows = each_once(x, move=move.astype(np.float32))
+            yield from chained(
+                request, reply, moved_rows, axes=(len(x),), outputs=outputs, model=model
+            )
+            return reply
         z, _log_var = yield from run(model.encoder, x)
     else:
         space = request.latent_space_id
@@ -42,7 +50,6 @@ def edit(request: pb.EditRequest, model: Model) -> Steps:
     if z.size > HEAVY_FLOATS:
         yield HEAVY
     moved: Floats = (z + move.reshape(model.latent_shape)).astype(np.float32)
-    reply = pb.EditResponse(version=model.info.version, latent_space_id=model.info.latent_space_id)
     yield from generated(request, reply, moved, outputs, model)
     return reply
 

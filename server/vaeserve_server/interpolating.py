@@ -1,12 +1,15 @@
 """Interpolate: decoded paths between pairs of rows."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from vaeserve.v1 import arrays, paths, tensor_pb2, vae_service_pb2 as pb
 from vaeserve_server import rows
 from vaeserve_server.call import HEAVY, Floats, Steps
+from vaeserve_server.chaining import straight_paths
 from vaeserve_server.errors import InvalidArgument, TooManyRows
-from vaeserve_server.generating import generated
+from vaeserve_server.generating import chained, generated
 from vaeserve_server.models import Model
 from vaeserve_server.options import generate_outputs
 from vaeserve_server.packing import model_values
@@ -36,7 +39,15 @@ def interpolate(request: pb.InterpolateRequest, model: Model) -> Steps:
         for tensor, field in ((request.start, "start"), (request.end, "end"))
     )
     _check_steps(len(start), len(end), request.steps, model)
+    reply = pb.InterpolateResponse(
+        version=model.info.version, latent_space_id=model.info.latent_space_id
+    )
     if not of_latents:
+        if _goes_by_chain(request, outputs, model):
+            lines = straight_paths(np.concatenate([start, end]), request.steps)
+            axes = (len(start), request.steps)
+            yield from chained(request, reply, lines, axes=axes, outputs=outputs, model=model)
+            return reply
         # Both ends in one run: a path has at least two steps, so they fit where it fits.
         mu, _log_var = yield from run(model.encoder, np.concatenate([start, end]))
         start, end = mu[: len(start)], mu[len(start) :]
@@ -44,12 +55,17 @@ def interpolate(request: pb.InterpolateRequest, model: Model) -> Steps:
     if pairs * request.steps * model.latent_size > HEAVY_FLOATS:
         yield HEAVY
     path = _PATHS[request.path](start.reshape(pairs, -1), end.reshape(pairs, -1), request.steps)
-    reply = pb.InterpolateResponse(
-        version=model.info.version, latent_space_id=model.info.latent_space_id
-    )
     z = path.reshape(pairs, request.steps, *model.latent_shape)
     yield from generated(request, reply, z, outputs, model)
     return reply
+
+
+def _goes_by_chain(request: pb.InterpolateRequest, outputs: Collection[int], model: Model) -> bool:
+    return (
+        model.chain is not None
+        and _PATHS[request.path] is paths.lerp
+        and pb.GENERATE_OUTPUT_X_HAT in outputs
+    )
 
 
 def _end(tensor: tensor_pb2.Tensor, field: str, space: str | None, model: Model) -> Floats:

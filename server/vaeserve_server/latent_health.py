@@ -53,6 +53,8 @@ class KlHealth(LatentHealth):
 
     def encoded(self, model: str, mu: Floats, log_var: Floats) -> None:
         """Keep the posteriors of a batch, [rows, ...] each; they must not be changed any more."""
+        if model not in self._by_model:
+            return  # it is being warmed up: these rows are nobody's
         self._kept.append((model, mu, log_var))
         self._kept_floats += mu.size
         if self._kept_floats >= _KEPT_FLOATS:

@@ -7,21 +7,22 @@ warm-up of every batch size and a self-test on its golden rows.
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from vaeserve.v1 import bundle, model_pb2
 from vaeserve_server.batcher import Batcher
+from vaeserve_server.call import Rows
+from vaeserve_server.chaining import each_once
 from vaeserve_server.config import MAX_MESSAGE_BYTES, ServerConfig
-from vaeserve_server.cpus import cpu_share
 from vaeserve_server.devices import Device
+from vaeserve_server.engine import Slot
 from vaeserve_server.errors import StartupError
 from vaeserve_server.metrics import Metrics
-from vaeserve_server.models import Catalogue, Model, levels_of, takes_unit_interval
-from vaeserve_server.onnx_engine import OnnxEngine
-from vaeserve_server.packing import Packer
+from vaeserve_server.model_engines import EngineRoom
+from vaeserve_server.models import Catalogue, Model
 from vaeserve_server.run_times import RunTimes
 from vaeserve_server.self_test import read_golden, self_test
 from vaeserve_server.toolkit import read_toolkit
@@ -42,10 +43,10 @@ _MAX_DRAWN_FLOATS = 1 << 20
 
 def load_catalogue(
     config: ServerConfig,
-    device: Device,
+    devices: Sequence[Device],
     metrics: Metrics,
     *,
-    on_death: Callable[[], None],
+    on_death: Callable[[BaseException], None],
     turn: Turn,
     like: Served | None = None,
 ) -> Catalogue:
@@ -53,9 +54,9 @@ def load_catalogue(
 
     Args:
         config: where, and with which limits.
-        device: where graphs run.
+        devices: where graphs run.
         metrics: told of every model.
-        on_death: called if a batcher dies.
+        on_death: called, with the cause, if a batcher dies.
         turn: of the transport.
         like: what other workers serve; the repository may have changed since.
 
@@ -66,6 +67,7 @@ def load_catalogue(
     if not config.repository.is_dir():
         raise StartupError(f"{config.repository}: is no folder; give the model repository")
     catalogue = Catalogue()
+    room = EngineRoom(config, devices)
     found = find_versions(config.repository)
     if like is not None:
         catalogue.problems.update(like.refused)
@@ -78,7 +80,7 @@ def load_catalogue(
         for version in versions:
             try:
                 catalogue.models[name] = _load(
-                    version, config, device, metrics, on_death=on_death, turn=turn
+                    version, config, room, metrics, on_death=on_death, turn=turn
                 )
                 break
             except Exception as error:  # noqa: BLE001  one bad bundle must not stop the others
@@ -145,10 +147,10 @@ def _is_version(path: Path) -> bool:
 def _load(
     folder: Path,
     config: ServerConfig,
-    device: Device,
+    room: EngineRoom,
     metrics: Metrics,
     *,
-    on_death: Callable[[], None],
+    on_death: Callable[[BaseException], None],
     turn: Turn,
 ) -> Model:
     """Check, warm up and self-test one version.
@@ -168,65 +170,66 @@ def _load(
         raise bundle.BundleError(f"{folder}: {error}") from error
     info.latent_statistics.CopyFrom(toolkit.statistics())
 
-    cpus = cpu_share(config.workers)
-    encoder, decoder = (
-        OnnxEngine(files[graph.file], graph, device, threads=config.threads, cpus=cpus)
-        for graph in (info.encoder, info.decoder)
-    )
-    for engine, shape in ((encoder, info.input_shape), (decoder, info.latent_shape)):
-        if engine.row_shape != tuple(shape):
-            raise StartupError(
-                f"{folder}: a graph takes {engine.row_shape}, its manifest says {shape}"
-            )
-    encoder_times, decoder_times = _warm_up(encoder, max_rows), _warm_up(decoder, max_rows)
-    self_test(folder, golden, info, encoder, decoder)
+    observers = {name: metrics.graph(info.name, name) for name in ("encoder", "decoder")}
+    try:
+        engines = room.engines(info, files, observers["encoder"].encoded)
+    except StartupError as error:
+        raise StartupError(f"{folder}: {error}") from error
+    encoder, decoder = engines.encoder[0].engine, engines.decoder[0].engine
+    self_test(folder, golden, info, encoder, decoder, on_cuda=engines.on_cuda)
 
-    encoder_packer = Packer(
-        encoder.row_shape,
-        max_rows,
-        field="input",
-        unit_interval=takes_unit_interval(info),
-        levels=levels_of(info),
-    )
-    decoder_packer = Packer(decoder.row_shape, max_rows, field="latents")
+    x, z = (np.zeros((1, *shape), np.float32) for shape in (info.input_shape, info.latent_shape))
+    slots: dict[str, tuple[list[Slot], Rows]]
+    slots = {"encoder": (engines.encoder, x), "decoder": (engines.decoder, z)}
+    if engines.chain:
+        slots["chain"] = (engines.chain, each_once(x))
+    # All of them before the first batcher has threads.
+    times = {name: _warm_up(*graph, max_rows) for name, graph in slots.items()}
 
-    def batcher(name: str, engine: OnnxEngine, packer: Packer, times: RunTimes) -> Batcher:
-        observer = metrics.graph(info.name, name)
-        most = max(max_rows, _MAX_QUEUE_BYTES // (4 * math.prod(engine.row_shape)))
+    def batcher(name: str) -> Batcher:
+        observer = observers.get(name) or metrics.graph(info.name, name)
+        most = max(max_rows, _MAX_QUEUE_BYTES // (4 * math.prod(info.input_shape)))
+        of_graph, _ = slots[name]
+        placement = config.placement
+        if placement == "auto" and engines.on_cuda:
+            placement = "thread"  # others can be received while the device computes
         made = Batcher(
-            engine,
-            packer,
+            of_graph,
             name=f"{info.name}-{name}",
             max_rows=max_rows,
             max_queue_rows=min(config.max_queue_rows, most),
             max_delay_s=config.max_delay_ms / 1000,
-            run_times=times,
+            run_times=times[name],
             observer=observer,
             on_death=on_death,
             turn=turn,
-            placement=config.placement,
+            placement=placement,
         )
         observer.watch(made)
         return made
 
-    metrics.model_loaded(info, encoder.provider, toolkit.calibration)
+    model = Model(
+        info=info,
+        encoder=batcher("encoder"),
+        decoder=batcher("decoder"),
+        chain=batcher("chain") if engines.chain else None,
+        toolkit=toolkit,
+    )
+    provider = encoder.provider
+    metrics.model_loaded(info, provider, toolkit.calibration)
+    encoder_threads, decoder_threads = engines.threads
     _log.info(
         "model loaded",
         extra={
             "model": info.name,
             "version": info.version,
-            "provider": encoder.provider,
-            "encoder_threads": encoder.threads,
-            "decoder_threads": decoder.threads,
+            "provider": provider,
+            "encoder_threads": encoder_threads,
+            "decoder_threads": decoder_threads,
             "max_rows": max_rows,
         },
     )
-    return Model(
-        info=info,
-        encoder=batcher("encoder", encoder, encoder_packer, encoder_times),
-        decoder=batcher("decoder", decoder, decoder_packer, decoder_times),
-        toolkit=toolkit,
-    )
+    return model
 
 
 def _max_rows(info: model_pb2.ModelInfo, configured: int) -> int:
@@ -238,15 +241,23 @@ def _max_rows(info: model_pb2.ModelInfo, configured: int) -> int:
     return min(configured, fitting)
 
 
-def _warm_up(engine: OnnxEngine, max_rows: int) -> RunTimes:
-    """Run every bucket twice: the first run allocates and tunes, the second is timed."""
+def _warm_up(slots: Sequence[Slot], row: Rows, max_rows: int) -> RunTimes:
+    """Run every bucket twice in every slot: the first run allocates and tunes, the second is timed.
+
+    Args:
+        slots: of one graph.
+        row: one row of it.
+        max_rows: most rows of a batch.
+    """
     times = RunTimes()
-    rows = 1
-    while rows < 2 * max_rows:
-        batch = np.zeros((min(rows, max_rows), *engine.row_shape), np.float32)
-        engine.run(batch)
-        start = time.monotonic()
-        engine.run(batch)
-        times.record(len(batch), time.monotonic() - start)
-        rows *= 2
+    sizes = [1 << power for power in range((max_rows - 1).bit_length())]
+    buckets = {slots[0].engine.bucket(size) for size in (*sizes, max_rows)}
+    for slot in slots:
+        for rows in sorted(buckets):
+            batch = slot.packer.pack([row] * rows)
+            for as_levels in (False, True):
+                slot.engine.run(batch, as_levels=as_levels)
+            start = time.monotonic()
+            slot.engine.run(batch, as_levels=False)
+            times.record(rows, time.monotonic() - start)
     return times

@@ -24,12 +24,15 @@ class Model:
         info: manifest with the server's limits.
         encoder: batcher of x -> mu, log_var.
         decoder: batcher of z -> x_hat.
+        chain: batcher of both with the latents between them (`chaining`) -> z, x_hat; None where
+            nothing is gained by that.
         toolkit: what is known of its latent space.
     """
 
     info: model_pb2.ModelInfo
     encoder: Batcher
     decoder: Batcher
+    chain: Batcher | None
     toolkit: Toolkit
 
     # What every request asks for, read out of the message once.
@@ -76,6 +79,8 @@ class Model:
         """
         self.encoder.close(max(0.0, end - time.monotonic()))
         self.decoder.close(max(0.0, end - time.monotonic()))
+        if self.chain is not None:
+            self.chain.close(max(0.0, end - time.monotonic()))
 
 
 def takes_unit_interval(info: model_pb2.ModelInfo) -> bool:

@@ -141,6 +141,7 @@ class GraphMetrics:
         labels = (model, graph)
         self._series = series
         self._labels = labels
+        self._encodes = graph == "encoder"
         self._queue_seconds = series.queue_seconds.add(*labels, bounds=_SECONDS)
         self._run_seconds = series.run_seconds.add(*labels, bounds=_SECONDS)
         self._batch_rows = series.batch_rows.add(*labels, bounds=_ROWS)
@@ -197,8 +198,12 @@ class GraphMetrics:
 
     def computed(self, outputs: Outputs) -> None:
         """See runner.Observer; the encoder's are looked at for their KL."""
-        if len(outputs) == 2:
-            self._series.kl.encoded(self._labels[0], *outputs)
+        if self._encodes:
+            self.encoded(outputs)
+
+    def encoded(self, posterior: Outputs) -> None:
+        """Posteriors (mu, log_var) were computed."""
+        self._series.kl.encoded(self._labels[0], *posterior)
 
     def rejected(self, reason: str) -> None:
         """See runner.Observer."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vaeserve.v1.noise import Block, Stream, standard_normal_blocks
-from vaeserve_server.call import Floats, Rows
+from vaeserve_server.call import Array, Floats, Rows
 from vaeserve_server.errors import InvalidArgument, ServiceError
 
 # Probabilities that a caller computed may leave [0, 1] by this much.
@@ -21,6 +21,7 @@ _ROUNDING = 1e-5
 _LARGEST = float(np.finfo(np.float32).max)
 _RANGES = {False: (-_LARGEST, _LARGEST), True: (-_ROUNDING, 1 + _ROUNDING)}
 _FLOAT32 = np.dtype(np.float32)
+_UINT8 = np.dtype(np.uint8)
 
 
 class PriorDraws(NamedTuple):
@@ -36,6 +37,31 @@ class PriorDraws(NamedTuple):
 
     def __len__(self) -> int:
         return self.block.rows
+
+
+class AsLevels(NamedTuple):
+    """Rows whose decoded mean is wanted as uint8 levels.
+
+    Attributes:
+        rows: latents, draws, or what else a packer takes.
+    """
+
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Buffers(NamedTuple):
+    """Where rows are packed.
+
+    Attributes:
+        values: float32 [max_rows, ...row_shape].
+        levels: uint8 of that shape, where the engine takes levels as they are; else None.
+    """
+
+    values: Floats
+    levels: npt.NDArray[np.uint8] | None = None
 
 
 def prior_latents(draws: Sequence[PriorDraws], shape: Sequence[int]) -> Floats:
@@ -73,7 +99,7 @@ def value_problem(values: Floats, field: str, *, unit_interval: bool) -> Service
     )
 
 
-def model_values(rows: npt.NDArray[np.generic], levels: Floats | None) -> Floats:
+def model_values(rows: Array, levels: Floats | None) -> Floats:
     """Input rows as an encoder sees them.
 
     Args:
@@ -92,42 +118,44 @@ class Packer:
 
     def __init__(
         self,
-        row_shape: Sequence[int],
-        max_rows: int,
+        buffers: Buffers,
         *,
         field: str,
         unit_interval: bool = False,
         levels: Floats | None = None,
     ) -> None:
-        """Allocate the buffer.
+        """Keep the buffers.
 
         Args:
-            row_shape: shape of one row.
-            max_rows: most rows of a batch.
+            buffers: of an engine.
             field: what the rows are called in a request, for messages.
             unit_interval: whether values outside [0, 1] are refused, as the Bernoulli likelihood
                 must.
             levels: float32 [256], the value of each uint8 level; None where there are no pictures.
         """
-        self._buffer = np.zeros((max_rows, *row_shape), np.float32)
+        self._buffers = buffers
         self._field = field
         self._unit_interval = unit_interval
         self._levels = levels
 
-    def pack(self, parts: Sequence[Rows]) -> Floats:
+    def pack(self, parts: Sequence[Rows]) -> Array:
         """Join rows.
 
         Args:
-            parts: float32 [n, ...row_shape], uint8 levels of that shape, or draws; at most
-                `max_rows` rows in all.
+            parts: float32 [n, ...row_shape], uint8 levels of that shape, or draws; at most as many
+                rows in all as the buffers have.
 
         Returns:
-            float32 [rows, ...row_shape]; overwritten by the next call.
+            float32 [rows, ...row_shape], or uint8 if all are levels and there is a buffer for
+            them; overwritten by the next call.
         """
-        packed = self._buffer[: sum(map(len, parts))]
+        packed = self._buffers.values[: sum(map(len, parts))]
         floats = [part for part in parts if type(part) is np.ndarray and part.dtype == _FLOAT32]
         if len(floats) == len(parts):
             return np.concatenate(floats, out=packed)
+        levels = [part for part in parts if isinstance(part, np.ndarray) and part.dtype == _UINT8]
+        if self._buffers.levels is not None and len(levels) == len(parts):
+            return np.concatenate(levels, out=self._buffers.levels[: len(packed)])
         begin = 0
         draws: list[PriorDraws] = []
         places: list[slice] = []
@@ -150,27 +178,29 @@ class Packer:
                 begin = end
         return packed
 
-    def sound(self, rows: Floats) -> bool:
-        """Whether every value is finite and in the model's range."""
-        return _sound(rows, *_RANGES[self._unit_interval])
+    def sound(self, rows: Array) -> bool:
+        """Whether every value is finite and in the model's range, as every level is."""
+        return rows.dtype == _UINT8 or _sound(rows, *_RANGES[self._unit_interval])
 
-    def problem(self, rows: Floats) -> ServiceError | None:
+    def problem(self, part: Rows) -> ServiceError | None:
         """What is wrong with one request's rows; see `value_problem`."""
-        return value_problem(rows, self._field, unit_interval=self._unit_interval)
+        if not isinstance(part, np.ndarray) or part.dtype == _UINT8:
+            return None
+        return value_problem(part, self._field, unit_interval=self._unit_interval)
 
 
-def finite(values: Floats) -> bool:
+def finite(values: Array) -> bool:
     """Whether no value is NaN or infinite."""
-    return _sound(values, -_LARGEST, _LARGEST)
+    return values.dtype == _UINT8 or _sound(values, -_LARGEST, _LARGEST)
 
 
-def _sound(values: Floats, low: float, high: float) -> bool:
+def _sound(values: Array, low: float, high: float) -> bool:
     flat = values.reshape(-1)
     # Both propagate NaN, which no comparison lets pass.
     return bool(np.minimum.reduce(flat) >= low and np.maximum.reduce(flat) <= high)
 
 
-def to_levels(values: Floats, scale: float, offset: float) -> npt.NDArray[np.uint8]:
+def to_levels(values: Array, scale: float, offset: float) -> npt.NDArray[np.uint8]:
     """The uint8 level nearest to each model value."""
     levels = (values - np.float32(offset)) / np.float32(scale)
     rounded: npt.NDArray[np.uint8] = np.clip(np.rint(levels), 0, 255).astype(np.uint8)

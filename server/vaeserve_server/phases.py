@@ -13,6 +13,7 @@ from vaeserve.v1.noise import Block, Stream, reparameterise, standard_normal
 from vaeserve_server import rows
 from vaeserve_server.batcher import Batcher
 from vaeserve_server.call import HEAVY, Floats, Heavy, Outputs, Rows, Run
+from vaeserve_server.chaining import each_once
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.models import Model
 from vaeserve_server.nats import reconstruction_nats
@@ -63,16 +64,31 @@ def reconstructed(vae: Model, values: Array, draw: Draw | None, metrics: Metrics
     Raises:
         InvalidArgument: values that the model does not take, or on which it overflowed.
     """
-    z, log_var = yield from run(vae.encoder, values)
-    if draw is not None:
-        eps = yield from posterior_noise(vae, Block(draw.seed, draw.first_row, len(z)))
-        z = reparameterise(z, log_var, eps[:, 0] * np.float32(draw.temperature))
-    (x_hat,) = yield from run(vae.decoder, z)
+    x_hat = yield from _decoded_again(vae, values, draw)
     if values.size > HEAVY_FLOATS:
         yield HEAVY
     x = model_values(values, vae.levels)
     metrics.reconstructed(vae.info.name, reconstruction_nats(x, x_hat, vae.info))
     return (x_hat,)
+
+
+def _decoded_again(
+    vae: Model, values: Array, draw: Draw | None
+) -> Generator[Run | Heavy, Outputs, Floats]:
+    eps = None
+    if draw is not None:
+        block = Block(draw.seed, draw.first_row, len(values))
+        noise = yield from posterior_noise(vae, block)
+        eps = noise[:, 0] * np.float32(draw.temperature)
+    if vae.chain is not None:
+        flat = None if eps is None else eps.reshape(len(eps), -1)
+        _, x_hat = yield from run(vae.chain, each_once(values, eps=flat))
+        return x_hat
+    z, log_var = yield from run(vae.encoder, values)
+    if eps is not None:
+        z = reparameterise(z, log_var, eps)
+    (x_hat,) = yield from run(vae.decoder, z)
+    return x_hat
 
 
 def pictures(x_hat: Floats, vae: Model, *, levels: bool) -> Array:

@@ -12,6 +12,9 @@ from vaeserve_server.app import App
 KILLED_AT_ONCE = 1
 """Exit code after a second signal."""
 
+DEVICE_LOST = 5
+"""Exit code after a GPU has failed for good; a new process may use it again."""
+
 
 def serve_until_signal(
     app: App,
@@ -47,4 +50,4 @@ def serve_until_signal(
     on_end()
     logging.shutdown()
     # Not sys.exit: a run that hangs beyond the grace would hold the process.
-    os._exit(0)
+    os._exit(DEVICE_LOST if app.device_lost else 0)

@@ -11,7 +11,7 @@ import numpy as np
 from google.protobuf.message import Message
 
 from vaeserve.v1 import arrays, model_pb2, tensor_pb2, vae_service_pb2 as pb
-from vaeserve_server.call import Floats, Outputs
+from vaeserve_server.call import Outputs
 from vaeserve_server.packing import to_levels
 
 # Two of them never meet by chance, and cutting checks that none did.
@@ -98,7 +98,9 @@ class Forms:
         rest = pb.SampleResponse(seed=seed).SerializeToString()
         return self._of_pictures(name, x_hat, self._sample) + rest
 
-    def _levels(self, x_hat: Floats) -> arrays.Array:
+    def _levels(self, x_hat: arrays.Array) -> arrays.Array:
+        if x_hat.dtype == np.uint8:
+            return x_hat
         return to_levels(x_hat, self._preprocessing.scale, self._preprocessing.offset)
 
     def _of_pictures(

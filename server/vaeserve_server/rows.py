@@ -6,10 +6,10 @@ import numpy as np
 
 from vaeserve.v1 import arrays, tensor_pb2
 from vaeserve.v1.noise import FIRST_ROW_LIMIT
-from vaeserve_server.call import Floats
+from vaeserve_server.call import Floats, Rows
 from vaeserve_server.errors import InvalidArgument, LatentSpaceMismatch, TooManyRows
 from vaeserve_server.models import Model
-from vaeserve_server.packing import to_levels, value_problem
+from vaeserve_server.packing import AsLevels, to_levels, value_problem
 
 # Every client language can hold such a seed exactly, JavaScript's numbers included.
 _CHOSEN_SEED_BITS = 53
@@ -73,9 +73,16 @@ def check_values(values: Floats, field: str, *, unit_interval: bool) -> None:
         raise problem
 
 
-def picture_rows(x_hat: Floats, dtype: tensor_pb2.DataType.ValueType, model: Model) -> arrays.Array:
+def for_pictures(rows: Rows, dtype: tensor_pb2.DataType.ValueType) -> Rows:
+    """Rows for a decoder, which is told if uint8 levels will be all that is made of its outputs."""
+    return AsLevels(rows) if dtype == arrays.UINT8 else rows
+
+
+def picture_rows(
+    x_hat: arrays.Array, dtype: tensor_pb2.DataType.ValueType, model: Model
+) -> arrays.Array:
     """Decoded means as asked for: float32 model values, or uint8 levels rounded and clipped."""
-    if dtype != arrays.UINT8:
+    if dtype != arrays.UINT8 or x_hat.dtype == np.uint8:
         return x_hat
     preprocessing = model.info.preprocessing
     return to_levels(x_hat, preprocessing.scale, preprocessing.offset)

@@ -1,12 +1,14 @@
 """One batch of requests through an engine: packed, run, and each given what is its own."""
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
-from vaeserve_server.call import Floats, Outputs, Timing
-from vaeserve_server.engine import Engine, EngineMemoryError
-from vaeserve_server.errors import InvalidArgument, OutOfMemory, ServiceError
-from vaeserve_server.packing import Packer, finite
+from vaeserve_server.call import Outputs, Rows, Timing
+from vaeserve_server.engine import EngineLostError, EngineMemoryError, Slot
+from vaeserve_server.errors import InvalidArgument, OutOfMemory, ServiceError, Unavailable
+from vaeserve_server.packing import AsLevels, finite
 from vaeserve_server.row_queue import Item
 from vaeserve_server.run_times import RunTimes
 
@@ -33,13 +35,26 @@ class Observer(Protocol):
         """A request was refused or dropped; `reason` is the ServiceError's."""
 
 
+@dataclass
+class Device:
+    """What the runners of one device share.
+
+    Attributes:
+        running: batches that are being run on it.
+        free_since: when the last one ended, monotonic seconds.
+    """
+
+    running: int = 0
+    free_since: float = -math.inf
+
+
 class Runner:
-    """Runs batches, one at a time."""
+    """Runs the batches of one slot, one at a time."""
 
     def __init__(
         self,
-        engine: Engine,
-        packer: Packer,
+        slot: Slot,
+        device: Device,
         *,
         name: str,
         run_times: RunTimes,
@@ -47,8 +62,8 @@ class Runner:
         clock: Callable[[], float],
     ) -> None:
         """Keep what a run needs; see Batcher."""
-        self._engine = engine
-        self._packer = packer
+        self.device = device
+        self._engine, self._packer, _ = slot
         self._name = name
         self._run_times = run_times
         self._observer = observer
@@ -58,16 +73,21 @@ class Runner:
         """Run the rows of requests; those that no model may see are answered and left out."""
         start = self._clock()
         try:
-            rows = self._packer.pack([item.rows for item in items])
+            rows = self._packer.pack([_bare(item.rows) for item in items])
             if not self._packer.sound(rows):
-                self._drop_unsound(items, rows)
+                self._drop_unsound(items)
                 if not items:
                     return ()
-                rows = self._packer.pack([item.rows for item in items])
-            outputs = self._engine.run(rows)
+                rows = self._packer.pack([_bare(item.rows) for item in items])
+            as_levels = all(type(item.rows) is AsLevels for item in items)
+            outputs = self._engine.run(rows, as_levels=as_levels)
         except Exception as error:  # noqa: BLE001  goes to exactly this batch's callers
             return error
-        seconds = self._clock() - start
+        end = self._clock()
+        # A batch that was packed while another ran has waited for the device until then.
+        start = max(start, self.device.free_since)
+        self.device.free_since = end
+        seconds = max(0.0, end - start)
         count = len(rows)
         self._run_times.record(count, seconds)
         self._observer.ran(
@@ -85,11 +105,9 @@ class Runner:
                 item.call.note(Timing(self._name, wait, seconds, count, reason))
         return outputs
 
-    def _drop_unsound(self, items: list[Item], rows: Floats) -> None:
-        begin = 0
+    def _drop_unsound(self, items: list[Item]) -> None:
         for item in list(items):
-            problem = self._packer.problem(rows[begin : begin + item.count])
-            begin += item.count
+            problem = self._packer.problem(_bare(item.rows))
             if problem is not None:
                 items.remove(item)
                 item.finish(problem)
@@ -98,6 +116,8 @@ class Runner:
         """Give each request its own rows, or all of them the error."""
         if isinstance(outcome, EngineMemoryError):
             outcome = OutOfMemory(f"{outcome}; send fewer rows")
+        elif isinstance(outcome, EngineLostError):
+            outcome = device_lost()
         all_finite = isinstance(outcome, Exception) or all(map(finite, outcome))
         begin = 0
         now = self._clock()
@@ -125,3 +145,12 @@ class Runner:
         """Answer a request with an error, and count it."""
         item.finish(error)
         self._observer.rejected(error.reason)
+
+
+def _bare(rows: Rows) -> Rows:
+    return rows.rows if type(rows) is AsLevels else rows
+
+
+def device_lost() -> ServiceError:
+    """For callers whose rows nobody will run: another server may."""
+    return Unavailable("the device has failed, the server is ending", reason="DRAINING")

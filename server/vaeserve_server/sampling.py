@@ -41,7 +41,8 @@ def sample(request: pb.SampleRequest, model: Model) -> Handled:
     if request.outputs:
         return _generated(request, model, draws, None)
     of_levels = request.x_hat_dtype == arrays.UINT8
-    return Plain(model.decoder, draws, partial(model.forms.sample, block.seed, of_levels))
+    wanted = rows.for_pictures(draws, request.x_hat_dtype)
+    return Plain(model.decoder, wanted, partial(model.forms.sample, block.seed, of_levels))
 
 
 def sample_parts(request: pb.SampleRequest, model: Model) -> Iterator[pb.SampleRequest]:

@@ -1,31 +1,29 @@
 """ONNX Runtime sessions that really run where they should."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import onnxruntime as ort
 
 from vaeserve.v1 import model_pb2
+from vaeserve_server.config import Tuning
 from vaeserve_server.devices import CPU, CUDA, Device
 from vaeserve_server.errors import StartupError
 
+# What makes a context useless for good (cudaGetLastError goes on returning it).
+_LOST = (
+    "CUDA failure 214",  # uncorrectable ECC error
+    "CUDA failure 700",  # illegal memory access
+    "CUDA failure 702",  # launch timeout
+    "CUDA failure 710",  # device-side assert
+    "CUDA failure 714",  # hardware stack error
+    "CUDA failure 715",  # illegal instruction
+    "CUDA failure 716",  # misaligned address
+    "CUDA failure 718",  # invalid program counter
+    "CUDA failure 719",  # launch failure
+    "CUDA failure 999",  # unknown
+)
 _OUT_OF_MEMORY = ("Failed to allocate memory", "out of memory", "bad_alloc")
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """How ONNX Runtime is to use a CUDA device.
-
-    Attributes:
-        tf32: whether float32 products may round their factors to TF32's 10 bits.
-        memory_limit_bytes: of the arena of one session; 0 for none.
-        cuda_graphs: whether runs are recorded once for each bucket and replayed.
-    """
-
-    tf32: bool = True
-    memory_limit_bytes: int = 0
-    cuda_graphs: bool = False
 
 
 def create_session(
@@ -111,3 +109,8 @@ def row_shape(session: ort.InferenceSession, graph: model_pb2.Graph) -> tuple[in
 def out_of_memory(error: Exception) -> bool:
     """Whether a run failed for want of memory; ONNX Runtime's exceptions share no base class."""
     return any(sign in str(error) for sign in _OUT_OF_MEMORY)
+
+
+def device_lost(error: Exception) -> bool:
+    """Whether no run on the device will succeed any more, whatever it is."""
+    return any(sign in str(error) for sign in _LOST)

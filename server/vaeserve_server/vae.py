@@ -62,7 +62,7 @@ class VaeHandlers:
         z = rows.latent_rows(request.latents, request.latent_space_id, model, "latents")
         of_levels = request.x_hat_dtype == arrays.UINT8
         build = model.forms.decoded_levels if of_levels else model.forms.decoded
-        return Plain(model.decoder, z, build)
+        return Plain(model.decoder, rows.for_pictures(z, request.x_hat_dtype), build)
 
     def reconstruct(self, request: pb.ReconstructRequest) -> Steps:
         """Encode and decode, through mu or through a draw."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from vaeserve_server.call import Floats, Outputs
 from vaeserve_server.engine import EngineMemoryError
+from vaeserve_server.packing import Buffers
 
 ROW_SHAPE = (3,)
 
@@ -32,7 +33,8 @@ class FakeEngine:
     def bucket(self, rows: int) -> int:
         return rows
 
-    def run(self, rows: Floats) -> Outputs:
+    def run(self, rows: Floats, *, as_levels: bool) -> Outputs:
+        assert not as_levels
         self.batches.append(len(rows))
         self.started.release()
         assert self._gate.wait(30), "the test never released the engine"
@@ -45,6 +47,11 @@ class FakeEngine:
 def out_of_memory_above(limit: int) -> Callable[[Floats], BaseException | None]:
     """Fail runs of more than `limit` rows as an engine without memory does."""
     return lambda rows: EngineMemoryError(f"{len(rows)} rows") if len(rows) > limit else None
+
+
+def host_buffers(max_rows: int) -> Buffers:
+    """What a packer of these rows needs."""
+    return Buffers(np.zeros((max_rows, *ROW_SHAPE), np.float32))
 
 
 class Recorder:

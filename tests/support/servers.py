@@ -33,7 +33,7 @@ def make_app(repository: Path, **settings: Any) -> App:
             metrics_address=ANY_PORT,
             device="cpu",
             threads=1,
-            **settings,
+            **({"execution": os.environ.get("EXEC", "auto")} | settings),
         )
     )
 
@@ -120,9 +120,9 @@ def held_engines(*, lane_too: bool = False) -> Iterator[HeldEngines]:
     """
     held = HeldEngines(lane_too=lane_too)
 
-    def run(engine: OnnxEngine, rows: Floats) -> Outputs:
+    def run(engine: OnnxEngine, rows: Floats, *, as_levels: bool = False) -> Outputs:
         held.hold()
-        return real_run(engine, rows)
+        return real_run(engine, rows, as_levels=as_levels)
 
     real_run = OnnxEngine.run
     with pytest.MonkeyPatch.context() as patch:

@@ -9,15 +9,16 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from support.engines import (
-    ROW_SHAPE,
     Clock,
     FakeEngine,
     Recorder,
+    host_buffers,
     numbered,
     out_of_memory_above,
 )
 from vaeserve_server.batcher import Batcher
 from vaeserve_server.call import Call, Floats, Outputs
+from vaeserve_server.engine import Slot
 from vaeserve_server.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -47,15 +48,14 @@ class Bench:
         self.died = threading.Event()
         self.times = RunTimes()
         self.batcher = Batcher(
-            self.engine,
-            Packer(ROW_SHAPE, max_rows, field="rows"),
+            [Slot(self.engine, Packer(host_buffers(max_rows), field="rows"))],
             name="bench",
             max_rows=max_rows,
             max_queue_rows=max_queue_rows,
             max_delay_s=max_delay_s,
             run_times=self.times,
             observer=self.seen,
-            on_death=self.died.set,
+            on_death=lambda _: self.died.set(),
             turn=Turn(),
             clock=clock,
         )

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays as any_array
 from vaeserve.v1.noise import FIRST_ROW_LIMIT, Block, Stream, standard_normal
 from vaeserve_server.call import Floats, Rows
 from vaeserve_server.errors import ServiceError
-from vaeserve_server.packing import Packer, PriorDraws, model_values, picture_levels
+from vaeserve_server.packing import Buffers, Packer, PriorDraws, model_values, picture_levels
 
 SHAPE = (2, 3)
 LEVELS = picture_levels(1 / 255, 0.0)
@@ -31,7 +31,8 @@ DRAWS = st.builds(
 
 
 def packer(*, unit_interval: bool = False) -> Packer:
-    return Packer(SHAPE, 256, field="x", unit_interval=unit_interval, levels=LEVELS)
+    buffers = Buffers(np.zeros(of_shape(256), np.float32))
+    return Packer(buffers, field="x", unit_interval=unit_interval, levels=LEVELS)
 
 
 def alone(part: Any) -> Floats:

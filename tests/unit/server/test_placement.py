@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from support.engines import ROW_SHAPE, Clock, FakeEngine, Recorder, numbered
+from support.engines import ROW_SHAPE, Clock, FakeEngine, Recorder, host_buffers, numbered
 from vaeserve_server.batcher import Batcher
 from vaeserve_server.call import Call, Floats, Outputs, Timing
 from vaeserve_server.config import Placement
+from vaeserve_server.engine import Slot
 from vaeserve_server.errors import (
     Cancelled,
     DeadlineExceeded,
@@ -38,14 +39,14 @@ class WatchedEngine(FakeEngine):
         self.met = False
         self._running = threading.Lock()
 
-    def run(self, rows: Floats) -> Outputs:
+    def run(self, rows: Floats, *, as_levels: bool) -> Outputs:
         if not self._running.acquire(blocking=False):
             self.met = True
             raise AssertionError("two runs at once")
         try:
             self.threads.append(threading.get_ident())
             before = rows.copy()
-            outputs = super().run(rows)
+            outputs = super().run(rows, as_levels=as_levels)
             np.testing.assert_array_equal(rows, before)  # nobody packs while this runs
             if (rows == BAD_ROW).any():
                 self.failed |= set(rows[:, 0].tolist())
@@ -97,15 +98,14 @@ class Bench:
         self.turn = Turn()
         self.turn.own()
         self.batcher = Batcher(
-            self.engine,
-            Packer(ROW_SHAPE, 8, field="rows"),
+            [Slot(self.engine, Packer(host_buffers(8), field="rows"))],
             name="bench",
             max_rows=8,
             max_queue_rows=max_queue_rows,
             max_delay_s=max_delay_s,
             run_times=self.times,
             observer=self.seen,
-            on_death=self.died.set,
+            on_death=lambda _: self.died.set(),
             turn=self.turn,
             placement=placement,
             clock=self.clock,

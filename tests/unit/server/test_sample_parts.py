@@ -23,7 +23,7 @@ def handlers(max_rows: int, side: int) -> VaeHandlers:
         limits=model_pb2.Limits(max_rows=max_rows),
     )
     nothing = cast("Any", None)
-    catalogue = Catalogue({"m": Model(info, nothing, nothing, nothing)})
+    catalogue = Catalogue({"m": Model(info, nothing, nothing, None, nothing)})
     return VaeHandlers(lambda: catalogue, Metrics())
 
 

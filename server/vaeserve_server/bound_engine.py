@@ -1,0 +1,187 @@
+"""One graph in one session, fed from buffers on the device: the engine of GPUs.
+
+A batch is copied to the device, padded there to one of a few sizes (buckets), run between buffers
+that never move (IO binding), and copied back. The few sizes are what kernels are chosen and warmed
+for; a row's bits depend on its bucket, not on its neighbours. Padding rows are whatever the buffer
+holds, and are cut off.
+
+A device has two slots, so that copies overlap runs; `turn` lets one of them compute.
+"""
+
+import bisect
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+
+from vaeserve.v1 import model_pb2
+from vaeserve_server.binding import Bound, Tensor
+from vaeserve_server.call import Array, Floats, Outputs
+from vaeserve_server.config import Tuning
+from vaeserve_server.device_ends import Intake, Outlet, Posterior
+from vaeserve_server.device_graphs import DeviceGraphs
+from vaeserve_server.devices import Device
+from vaeserve_server.memory import Memory
+from vaeserve_server.packing import Buffers
+from vaeserve_server.sessions import create_session, row_shape
+
+
+@dataclass(eq=False)
+class Place:
+    """What all models on one device share.
+
+    Attributes:
+        number: its number among the devices in use.
+        device: which.
+        memory: its memory.
+        tuning: how ONNX Runtime uses it.
+        graphs: the small ones.
+        turn: held while a graph computes.
+    """
+
+    number: int
+    device: Device
+    memory: Memory
+    tuning: Tuning
+    graphs: DeviceGraphs
+    turn: Lock = field(default_factory=Lock)
+
+
+class LoadedGraph:
+    """One graph of a model on a device, for any number of slots.
+
+    Attributes:
+        place: where.
+        buckets: row counts that are run, ascending; the last is the most rows of a batch.
+        row_shape: of one input row.
+    """
+
+    def __init__(
+        self,
+        model: bytes,
+        graph: model_pb2.Graph,
+        place: Place,
+        *,
+        buckets: Sequence[int],
+        threads: int,
+    ) -> None:
+        """Create the session.
+
+        Args:
+            model: the ONNX file.
+            graph: names of its input and outputs.
+            place: where it runs.
+            buckets: row counts to run, ascending.
+            threads: ONNX Runtime threads; they matter on the CPU only.
+
+        Raises:
+            StartupError: the graph cannot be loaded, has other inputs or outputs, or did not get
+                the device.
+        """
+        self.place = place
+        self.buckets = buckets
+        self._graph = graph
+        self._session = create_session(model, graph.file, place.device, threads, place.tuning)
+        self.row_shape = row_shape(self._session, graph)
+        self._graph_ids: Iterator[int] | None = (
+            itertools.count(1) if place.tuning.cuda_graphs else None
+        )
+
+    def bucket(self, rows: int) -> int:
+        """The least bucket that holds so many rows."""
+        return self.buckets[bisect.bisect_left(self.buckets, rows)]
+
+    def between(self, source: Tensor, targets: Sequence[Tensor]) -> Bound:
+        """The graph from one buffer to others, in the order of its outputs."""
+        return Bound(
+            self._session,
+            self.place.memory,
+            {self._graph.input_name: source},
+            dict(zip(self._graph.output_names, targets, strict=True)),
+            self._graph_ids,
+        )
+
+
+class EncoderSlot:
+    """Runs an encoder; see engine.Engine.
+
+    Attributes:
+        provider: ONNX Runtime's name of what it runs on.
+        bucket: see engine.Engine.
+    """
+
+    def __init__(
+        self, graph: LoadedGraph, latent_shape: tuple[int, ...], levels: Floats | None
+    ) -> None:
+        """Allocate.
+
+        Args:
+            graph: the encoder.
+            latent_shape: of one row of mu and of log_var.
+            levels: float32 [256], the value of each uint8 level; None if rows are no pictures.
+        """
+        place, limit = graph.place, graph.buckets[-1]
+        self.provider = place.device.provider
+        self.bucket, self._turn = graph.bucket, place.turn
+        self._intake = Intake(place.memory, place.graphs, limit, graph.row_shape, levels)
+        self._posterior = Posterior(place.memory, limit, latent_shape)
+        self._graph = graph.between(
+            self._intake.values, [self._posterior.mu, self._posterior.log_var]
+        )
+
+    @property
+    def buffers(self) -> Buffers:
+        """Memory for a packer."""
+        return self._intake.buffers
+
+    def run(self, rows: Array, *, as_levels: bool = False) -> Outputs:
+        """Run on float32 or uint8 [rows, ...]; see engine.Engine."""
+        count, bucket = len(rows), self.bucket(len(rows))
+        self._intake.copy(rows)
+        with self._turn:
+            self._intake.convert(bucket)
+            self._graph.run(bucket)
+        return self._posterior.fetch(count)
+
+
+class DecoderSlot:
+    """Runs a decoder; see engine.Engine.
+
+    Attributes:
+        provider: ONNX Runtime's name of what it runs on.
+        bucket: see engine.Engine.
+    """
+
+    def __init__(
+        self,
+        graph: LoadedGraph,
+        input_shape: tuple[int, ...],
+        preprocessing: model_pb2.Preprocessing | None,
+    ) -> None:
+        """Allocate.
+
+        Args:
+            graph: the decoder.
+            input_shape: of one row of x_hat.
+            preprocessing: scale and offset of uint8 levels; None if rows are no pictures.
+        """
+        place, limit = graph.place, graph.buckets[-1]
+        self.provider = place.device.provider
+        self.bucket, self._turn = graph.bucket, place.turn
+        self._intake = Intake(place.memory, place.graphs, limit, graph.row_shape, None)
+        self._outlet = Outlet(place.memory, place.graphs, limit, input_shape, preprocessing)
+        self._graph = graph.between(self._intake.values, [self._outlet.values])
+
+    @property
+    def buffers(self) -> Buffers:
+        """Memory for a packer."""
+        return self._intake.buffers
+
+    def run(self, rows: Array, *, as_levels: bool = False) -> Outputs:
+        """Run on float32 [rows, ...]; see engine.Engine."""
+        count, bucket = len(rows), self.bucket(len(rows))
+        self._intake.copy(rows)
+        with self._turn:
+            self._graph.run(bucket)
+            self._outlet.convert(bucket, as_levels=as_levels)
+        return self._outlet.fetch(count, as_levels=as_levels)

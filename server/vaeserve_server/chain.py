@@ -1,0 +1,163 @@
+"""Encoder, latents, decoder in one go on a device: the latents never leave it.
+
+`chaining` has the formula, `server/generate_graphs.py` the graph between the two.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vaeserve.v1 import model_pb2
+from vaeserve_server.binding import Bound, Tensor
+from vaeserve_server.bound_engine import LoadedGraph
+from vaeserve_server.call import Array, Floats, Outputs, Rows
+from vaeserve_server.chaining import Chained
+from vaeserve_server.device_ends import Intake, Outlet, Posterior, fetched
+from vaeserve_server.errors import ServiceError
+from vaeserve_server.packing import Packer
+
+_ENCODED, _DECODED = 0, 1  # the two row counts of a run
+
+
+class ChainBatch(NamedTuple):
+    """A packed batch.
+
+    Attributes:
+        x: as Packer.pack returns it.
+        rows: how many are decoded.
+    """
+
+    x: Array
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+
+class ChainSlot:
+    """Packs chained requests and runs them; see engine.Engine and engine.BatchPacker.
+
+    Attributes:
+        provider: ONNX Runtime's name of what it runs on.
+        bucket: see engine.Engine.
+    """
+
+    def __init__(
+        self,
+        encoder: LoadedGraph,
+        decoder: LoadedGraph,
+        info: model_pb2.ModelInfo,
+        *,
+        levels: Floats | None,
+        unit_interval: bool,
+        encoded: Callable[[Outputs], None],
+    ) -> None:
+        """Allocate.
+
+        Args:
+            encoder: on the same device as `decoder`.
+            decoder: of the same model.
+            info: manifest of the model.
+            levels: float32 [256], the value of each uint8 level; None if rows are no pictures.
+            unit_interval: whether values outside [0, 1] are refused.
+            encoded: told mu and log_var of each batch.
+        """
+        place, limit = encoder.place, encoder.buckets[-1]
+        self.provider = place.device.provider
+        self.bucket, self._turn = encoder.bucket, place.turn
+        self._told = encoded
+        self._memory = memory = place.memory
+        graphs = place.graphs
+        latent_shape = tuple(info.latent_shape)
+        size = int(np.prod(latent_shape))
+        self._intake = Intake(memory, graphs, limit, encoder.row_shape, levels)
+        self._packer = Packer(
+            self._intake.buffers, field="input", unit_interval=unit_interval, levels=levels
+        )
+        self._posterior = Posterior(memory, limit, latent_shape)
+        preprocessing = info.preprocessing if levels is not None else None
+        self._outlet = Outlet(memory, graphs, limit, tuple(info.input_shape), preprocessing)
+
+        self._staged: dict[str, Array] = {}
+        self._given: dict[str, Tensor] = {}
+
+        def given(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike, rows: int) -> None:
+            self._staged[name] = memory.staging((limit, *shape), dtype)
+            buffer = memory.buffer(self._staged[name].nbytes)
+            self._given[name] = Tensor(buffer, shape, dtype, rows)
+
+        given("eps", (size,), np.float32, _ENCODED)
+        for name in ("first", "second"):
+            given(name, (), np.int32, _DECODED)
+        for name in ("first_weight", "second_weight"):
+            given(name, (1,), np.float32, _DECODED)
+        given("move", (size,), np.float32, _DECODED)
+        flat = {
+            name: tensor._replace(shape=(size,))
+            for name, tensor in (("mu", self._posterior.mu), ("log_var", self._posterior.log_var))
+        }
+        self._z = Tensor(memory.buffer(4 * limit * size), latent_shape, np.float32)
+        self._encode = encoder.between(
+            self._intake.values, [self._posterior.mu, self._posterior.log_var]
+        )
+        z = self._z._replace(shape=(size,), rows=_DECODED)
+        self._latents = Bound(graphs.latents, memory, flat | self._given, {"z": z})
+        self._decode = decoder.between(self._z, [self._outlet.values])
+
+    def pack(self, parts: Sequence[Rows]) -> ChainBatch:
+        """See engine.BatchPacker."""
+        chained = [part for part in parts if isinstance(part, Chained)]
+        x = self._packer.pack([part.x for part in chained])
+        staged = self._staged
+        encoded = decoded = 0
+        for part in chained:
+            inputs = slice(encoded, encoded + len(part.x))
+            outputs = slice(decoded, decoded + len(part))
+            staged["eps"][inputs] = 0 if part.eps is None else part.eps
+            # Numbers of rows of the request become numbers of rows of the batch.
+            staged["first"][outputs] = part.first + encoded
+            staged["second"][outputs] = part.second + encoded
+            staged["first_weight"][outputs, 0] = part.first_weight
+            staged["second_weight"][outputs, 0] = part.second_weight
+            staged["move"][outputs] = 0 if part.move is None else part.move
+            encoded, decoded = inputs.stop, outputs.stop
+        # Padding rows must name rows that there are.
+        for name in ("first", "second"):
+            staged[name][decoded : self.bucket(decoded)] = 0
+        return ChainBatch(x, decoded)
+
+    def sound(self, rows: ChainBatch) -> bool:
+        """See engine.BatchPacker."""
+        return self._packer.sound(rows.x)
+
+    def problem(self, part: Rows) -> ServiceError | None:
+        """See engine.BatchPacker."""
+        return self._packer.problem(part.x) if isinstance(part, Chained) else None
+
+    def run(self, rows: ChainBatch, *, as_levels: bool) -> Outputs:
+        """Run a packed batch.
+
+        Returns:
+            z, and x_hat as model values, or as levels with what tells whether they are finite.
+
+        Raises:
+            EngineMemoryError: there is no memory for so many rows.
+            EngineLostError: the device is lost.
+        """
+        encoded, decoded = len(rows.x), rows.rows
+        inputs, outputs = self.bucket(encoded), self.bucket(decoded)
+        self._intake.copy(rows.x)
+        for name, tensor in self._given.items():
+            count = inputs if tensor.rows == _ENCODED else outputs
+            self._memory.to_device(tensor.buffer, self._staged[name][:count])
+        with self._turn:
+            self._intake.convert(inputs)
+            self._encode.run(inputs)
+            self._latents.run(inputs, outputs)
+            self._decode.run(outputs)
+            self._outlet.convert(outputs, as_levels=as_levels)
+        self._told(self._posterior.fetch(encoded))
+        z = fetched(self._memory, self._z, np.empty((decoded, *self._z.shape), np.float32))
+        return z, *self._outlet.fetch(decoded, as_levels=as_levels)

@@ -1,0 +1,174 @@
+"""The engines of one model: on the CPU, or bound to one or several devices."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from vaeserve.v1 import model_pb2
+from vaeserve_server.bound_engine import DecoderSlot, EncoderSlot, LoadedGraph, Place
+from vaeserve_server.call import Outputs
+from vaeserve_server.chain import ChainSlot
+from vaeserve_server.config import ServerConfig
+from vaeserve_server.cpus import cpu_share
+from vaeserve_server.cuda_memory import CudaMemory
+from vaeserve_server.device_graphs import DeviceGraphs
+from vaeserve_server.devices import CPU, Device
+from vaeserve_server.engine import Slot
+from vaeserve_server.errors import StartupError
+from vaeserve_server.memory import HostMemory
+from vaeserve_server.models import levels_of, takes_unit_interval
+from vaeserve_server.onnx_engine import OnnxEngine
+from vaeserve_server.packing import Buffers, Packer
+
+_log = logging.getLogger(__name__)
+
+# One packs and copies while the other computes.
+_SLOTS = 2
+
+
+class Engines(NamedTuple):
+    """What runs a model.
+
+    Attributes:
+        encoder: one slot or more.
+        decoder: likewise.
+        chain: slots of both graphs in one go; none on a CPU.
+        threads: ONNX Runtime threads of encoder and decoder.
+        on_cuda: whether they run on GPUs.
+    """
+
+    encoder: list[Slot]
+    decoder: list[Slot]
+    chain: list[Slot]
+    threads: tuple[int, int]
+    on_cuda: bool
+
+
+class EngineRoom:
+    """Makes engines for every model on the devices that were chosen."""
+
+    def __init__(self, config: ServerConfig, devices: Sequence[Device]) -> None:
+        """Remember where; nothing is allocated yet."""
+        self._config = config
+        self._devices = devices
+        self._places: dict[Device, Place] = {}
+
+    def engines(
+        self,
+        info: model_pb2.ModelInfo,
+        files: Mapping[str, bytes],
+        encoded: Callable[[Outputs], None],
+    ) -> Engines:
+        """Make the engines of a model.
+
+        Args:
+            info: its manifest with the server's limits.
+            files: its graphs by name.
+            encoded: told the posteriors that a chain computes.
+
+        Raises:
+            StartupError: a graph does not fit its manifest, or did not get the device.
+        """
+        if self._bound(self._devices[0]):
+            try:
+                return self._bound_engines(info, files, encoded)
+            except StartupError as error:
+                if not self._devices[0].may_fall_back:
+                    raise
+                _log.warning("CUDA cannot be had, using the CPU", extra={"problem": str(error)})
+                self._devices = (Device(CPU),)
+        if self._bound(self._devices[0]):
+            return self._bound_engines(info, files, encoded)
+        return self._cpu_engines(info, files)
+
+    def _bound(self, device: Device) -> bool:
+        execution = self._config.execution
+        return device.on_cuda if execution == "auto" else execution == "bound"
+
+    def _cpu_engines(self, info: model_pb2.ModelInfo, files: Mapping[str, bytes]) -> Engines:
+        cpus, max_rows = cpu_share(self._config.workers), info.limits.max_rows
+        encoder, decoder = (
+            OnnxEngine(files[graph.file], graph, threads=self._config.threads, cpus=cpus)
+            for graph in (info.encoder, info.decoder)
+        )
+        _check_rows(info, encoder, decoder)
+        return Engines(
+            [Slot(encoder, _input_packer(encoder.buffers(max_rows), info))],
+            [Slot(decoder, Packer(decoder.buffers(max_rows), field="latents"))],
+            [],
+            (encoder.threads, decoder.threads),
+            on_cuda=False,
+        )
+
+    def _bound_engines(
+        self,
+        info: model_pb2.ModelInfo,
+        files: Mapping[str, bytes],
+        encoded: Callable[[Outputs], None],
+    ) -> Engines:
+        levels = levels_of(info)
+        preprocessing = info.preprocessing if levels is not None else None
+        latent_shape, input_shape = tuple(info.latent_shape), tuple(info.input_shape)
+        threads = self._config.threads or 1
+        engines = Engines([], [], [], (threads, threads), self._devices[0].on_cuda)
+        for number, device in enumerate(self._devices):
+            place = self._place(number, device)
+            encoder, decoder = (
+                LoadedGraph(
+                    files[graph.file],
+                    graph,
+                    place,
+                    buckets=self._config.row_buckets(info.limits.max_rows),
+                    threads=threads,
+                )
+                for graph in (info.encoder, info.decoder)
+            )
+            _check_rows(info, encoder, decoder)
+            for _ in range(_SLOTS):
+                encodes = EncoderSlot(encoder, latent_shape, levels)
+                decodes = DecoderSlot(decoder, input_shape, preprocessing)
+                chain = ChainSlot(
+                    encoder,
+                    decoder,
+                    info,
+                    levels=levels,
+                    unit_interval=takes_unit_interval(info),
+                    encoded=encoded,
+                )
+                engines.encoder.append(Slot(encodes, _input_packer(encodes.buffers, info), number))
+                engines.decoder.append(
+                    Slot(decodes, Packer(decodes.buffers, field="latents"), number)
+                )
+                engines.chain.append(Slot(chain, chain, number))
+        return engines
+
+    def _place(self, number: int, device: Device) -> Place:
+        if device not in self._places:
+            memory = CudaMemory(device.index) if device.on_cuda else HostMemory()
+            self._places[device] = Place(
+                number, device, memory, self._config.tuning, DeviceGraphs(device)
+            )
+        return self._places[device]
+
+
+def _input_packer(buffers: Buffers, info: model_pb2.ModelInfo) -> Packer:
+    return Packer(
+        buffers,
+        field="input",
+        unit_interval=takes_unit_interval(info),
+        levels=levels_of(info),
+    )
+
+
+class _Rows(Protocol):
+    """What a graph takes."""
+
+    row_shape: tuple[int, ...]
+
+
+def _check_rows(info: model_pb2.ModelInfo, encoder: _Rows, decoder: _Rows) -> None:
+    for graph, shape in ((encoder, info.input_shape), (decoder, info.latent_shape)):
+        if graph.row_shape != tuple(shape):
+            raise StartupError(
+                f"a graph takes rows {graph.row_shape}, its manifest says {tuple(shape)}"
+            )
