@@ -25,17 +25,19 @@ ARG EXTRA
 ENV PIP_CONFIG_FILE=/run/secrets/pip
 RUN python3 -m venv /tools && python3 -m venv --without-pip /opt/vaeserve
 COPY --from=wheel /wheels /wheels
-# pip only warns of an extra that does not exist; the import fails on it.
+# pip only warns of an extra that does not exist; the import fails on it. A build for CUDA needs no
+# driver to be imported, and must find every library that it needs beside the driver's.
 RUN --mount=type=secret,id=pip --mount=type=secret,id=ca \
     /tools/bin/pip --python /opt/vaeserve/bin/python install --no-cache-dir \
         "$(echo /wheels/vaeserve-*.whl)[${EXTRA}]" \
-    && /opt/vaeserve/bin/python -c 'import onnxruntime, vaeserve_server.app'
+    && /opt/vaeserve/bin/python -c 'import vaeserve_server.app, vaeserve_server.cuda_build as build; \
+        missing = build.missing_libraries(); assert not missing, missing'
 
 FROM ${BASE}
 COPY --from=install /opt/vaeserve /opt/vaeserve
 # The defaults of `vaeserve serve` are loopback addresses, which nobody outside could reach.
 # ONNX Runtime reports its use to its maker unless told not to. NVIDIA's container runtime reads the
-# last one; without a GPU nothing does.
+# last one, of which `utility` is the management library; without a GPU nothing does.
 ENV PATH=/opt/vaeserve/bin:${PATH} \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \

@@ -85,7 +85,7 @@ class App:
         Raises:
             StartupError: an address is taken, the device cannot be had, or nothing can be served.
         """
-        devices = choose_devices(self._config.device)
+        devices = choose_devices(self._config.device, self._config.tuning)
         try:
             if self._like is None:
                 self._listen()
@@ -97,6 +97,7 @@ class App:
                 turn=self._turn,
                 like=self._like,
             )
+            self.metrics.loaded_on(devices, self._config.tuning.memory_limit_bytes)
             self._health.loaded(self._catalogue)
             if self._like is not None:
                 self._listen()

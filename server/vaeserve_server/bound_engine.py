@@ -54,6 +54,7 @@ class LoadedGraph:
         place: where.
         buckets: row counts that are run, ascending; the last is the most rows of a batch.
         row_shape: of one input row.
+        provider: ONNX Runtime's name of what it really runs on.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class LoadedGraph:
         self._graph = graph
         self._session = create_session(model, graph.file, place.device, threads, place.tuning)
         self.row_shape = row_shape(self._session, graph)
+        self.provider: str = self._session.get_providers()[0]
         self._graph_ids: Iterator[int] | None = (
             itertools.count(1) if place.tuning.cuda_graphs else None
         )
@@ -121,7 +123,7 @@ class EncoderSlot:
             levels: float32 [256], the value of each uint8 level; None if rows are no pictures.
         """
         place, limit = graph.place, graph.buckets[-1]
-        self.provider = place.device.provider
+        self.provider = graph.provider
         self.bucket, self._turn = graph.bucket, place.turn
         self._intake = Intake(place.memory, place.graphs, limit, graph.row_shape, levels)
         self._posterior = Posterior(place.memory, limit, latent_shape)
@@ -166,7 +168,7 @@ class DecoderSlot:
             preprocessing: scale and offset of uint8 levels; None if rows are no pictures.
         """
         place, limit = graph.place, graph.buckets[-1]
-        self.provider = place.device.provider
+        self.provider = graph.provider
         self.bucket, self._turn = graph.bucket, place.turn
         self._intake = Intake(place.memory, place.graphs, limit, graph.row_shape, None)
         self._outlet = Outlet(place.memory, place.graphs, limit, input_shape, preprocessing)

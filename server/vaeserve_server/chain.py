@@ -65,7 +65,7 @@ class ChainSlot:
             encoded: told mu and log_var of each batch.
         """
         place, limit = encoder.place, encoder.buckets[-1]
-        self.provider = place.device.provider
+        self.provider = encoder.provider
         self.bucket, self._turn = encoder.bucket, place.turn
         self._told = encoded
         self._memory = memory = place.memory

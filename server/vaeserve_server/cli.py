@@ -37,7 +37,27 @@ class _Counts(click.ParamType[tuple[int, ...]]):
 @click.option(
     "--device",
     default="auto",
-    help="auto, cpu, cuda or cuda:N; cuda fails at once if it cannot be had.",
+    help="auto, cpu, cuda, cuda:N or cuda:N,M; cuda fails at once if it cannot be had.",
+)
+@click.option(
+    "--tf32/--no-tf32",
+    default=True,
+    help="CUDA: let float32 products round their factors to 10 bits, as ONNX Runtime does.",
+)
+@click.option(
+    "--gpu-memory-limit-mb",
+    type=int,
+    default=0,
+    help="CUDA: most MiB of the arena of each graph; 0 for no limit.",
+)
+@click.option(
+    "--cuda-graphs", is_flag=True, help="CUDA: record the run of each batch size and replay it."
+)
+@click.option("--tensorrt", is_flag=True, help="CUDA: TensorRT runs what it can of each graph.")
+@click.option(
+    "--engine-cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder where TensorRT keeps what it builds.",
 )
 @click.option("--threads", type=int, default=0, help="ONNX Runtime threads a graph; 0 measures.")
 @click.option(

@@ -21,11 +21,26 @@ class Tuning:
         tf32: whether float32 products may round their factors to TF32's 10 bits.
         memory_limit_bytes: of the arena of one session; 0 for none.
         cuda_graphs: whether runs are recorded once for each bucket and replayed.
+        tensorrt: whether TensorRT runs what it can of a graph, CUDA the rest.
+        engine_cache: folder where TensorRT keeps what it builds; None builds at every start.
     """
 
     tf32: bool = True
     memory_limit_bytes: int = 0
     cuda_graphs: bool = False
+    tensorrt: bool = False
+    engine_cache: Path | None = None
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Options of `vaeserve serve` that made it other than it is by default."""
+        given = {
+            "--no-tf32": not self.tf32,
+            "--gpu-memory-limit-mb": self.memory_limit_bytes > 0,
+            "--cuda-graphs": self.cuda_graphs,
+            "--tensorrt": self.tensorrt,
+        }
+        return tuple(option for option, is_given in given.items() if is_given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +51,13 @@ class ServerConfig:
         repository: folder of bundles, <model>/<version>/.
         address: HOST:PORT of the gRPC port; port 0 takes a free one.
         metrics_address: HOST:PORT of the Prometheus endpoint; port 0 takes a free one.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `cuda:N,M` for several.
+        tf32: on CUDA, whether float32 products may round their factors to TF32's 10 bits.
+        gpu_memory_limit_mb: MiB that the arena of one session may take of a CUDA device; 0 for no
+            limit.
+        cuda_graphs: on CUDA, whether runs are recorded once for each bucket and replayed.
+        tensorrt: on CUDA, whether TensorRT runs what it can of a graph.
+        engine_cache: folder where TensorRT keeps what it builds; None builds at every start.
         threads: ONNX Runtime threads a graph; 0 measures.
         transport: `auto` is the fast lane where this grpcio is one it knows, else the public API;
             `lane` insists, `standard` is the public API.
@@ -69,6 +90,11 @@ class ServerConfig:
     address: str = "127.0.0.1:50051"
     metrics_address: str = "127.0.0.1:9464"
     device: str = "auto"
+    tf32: bool = True
+    gpu_memory_limit_mb: int = 0
+    cuda_graphs: bool = False
+    tensorrt: bool = False
+    engine_cache: Path | None = None
     threads: int = 0
     transport: Transport = "auto"
     placement: Placement = "auto"
@@ -95,7 +121,7 @@ class ServerConfig:
             raise ValueError("max_rows must be at least 1")
         if self.max_queue_rows < self.max_rows:
             raise ValueError("max_queue_rows must be at least max_rows, or no full request fits")
-        for name in ("threads", "max_delay_ms", "drain_delay_s", "grace_s"):
+        for name in ("threads", "max_delay_ms", "drain_delay_s", "grace_s", "gpu_memory_limit_mb"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a number from 0 on")
         if any(bucket < 1 for bucket in self.buckets):
@@ -115,11 +141,32 @@ class ServerConfig:
             raise ValueError("tls_client_ca needs tls_cert and tls_key")
         for name in ("address", "metrics_address"):
             split_address(getattr(self, name))
+        self._refuse_tuning()
 
     @property
     def tuning(self) -> Tuning:
-        """How ONNX Runtime is to use a CUDA device."""
-        return Tuning()
+        """What was asked of a CUDA device."""
+        return Tuning(
+            tf32=self.tf32,
+            memory_limit_bytes=self.gpu_memory_limit_mb << 20,
+            cuda_graphs=self.cuda_graphs,
+            tensorrt=self.tensorrt,
+            engine_cache=self.engine_cache,
+        )
+
+    def _refuse_tuning(self) -> None:
+        options = self.tuning.options
+        if self.device == "cpu" and options:
+            raise ValueError(f"{', '.join(options)}: of no use with --device cpu, leave it out")
+        if self.engine_cache is not None and not self.tensorrt:
+            raise ValueError("--engine-cache: only TensorRT fills it, so give --tensorrt too")
+        if self.tensorrt and self.cuda_graphs:
+            raise ValueError("--tensorrt with --cuda-graphs: only CUDA's own kernels are recorded")
+        if self.tensorrt and not self.tf32:
+            raise ValueError(
+                "--tensorrt with --no-tf32: ONNX Runtime cannot tell TensorRT to leave TF32 alone; "
+                "leave one of them out"
+            )
 
     def row_buckets(self, max_rows: int) -> tuple[int, ...]:
         """Row counts that `bound` runs of a model that takes `max_rows`, ascending."""

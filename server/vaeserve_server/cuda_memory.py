@@ -10,9 +10,9 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from vaeserve_server.call import Array
+from vaeserve_server.cuda_build import built_for, preload
 from vaeserve_server.engine import EngineLostError
 from vaeserve_server.errors import StartupError
 from vaeserve_server.memory import Buffer
@@ -111,10 +111,10 @@ def _runtime() -> ctypes.CDLL:
     Raises:
         StartupError: it cannot be loaded.
     """
-    ort.preload_dlls()
-    name = f"libcudart.so.{str(ort.cuda_version).split('.', maxsplit=1)[0]}"
+    preload()
+    major, _ = built_for() or (0, 0)
     try:
-        cuda = ctypes.CDLL(name)
+        cuda = ctypes.CDLL(f"libcudart.so.{major}")
     except OSError as error:
         raise StartupError(f"{error}; `vaeserve doctor` says what is missing") from error
     cuda.cudaGetErrorString.restype = ctypes.c_char_p

@@ -1,17 +1,18 @@
 """Where graphs run: what `--device` means on this machine."""
 
-import os
+import logging
 from dataclasses import dataclass
 
-# ONNX Runtime reports its use to its maker, from its import on, unless told not to.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-import onnxruntime as ort
-
+from vaeserve_server.config import Tuning
+from vaeserve_server.cuda_build import CUDA, tensorrt_problem
+from vaeserve_server.cuda_check import cuda_problem
 from vaeserve_server.errors import StartupError
 
+__all__ = ["CPU", "CUDA", "Device", "choose_devices"]
+
 CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,25 +34,46 @@ class Device:
         """Whether this is a GPU."""
         return self.provider == CUDA
 
+    def __str__(self) -> str:
+        """As `--device` names it."""
+        return f"cuda:{self.index}" if self.on_cuda else "cpu"
 
-def available_providers() -> list[str]:
-    """Names of the providers that this build of ONNX Runtime has."""
-    return list(ort.get_available_providers())
 
-
-def choose_devices(wanted: str) -> tuple[Device, ...]:
-    """Read `--device`.
+def choose_devices(wanted: str, tuning: Tuning | None = None) -> tuple[Device, ...]:
+    """Read `--device`, and log what it means here.
 
     Args:
         wanted: `cpu`, `cuda`, `cuda:N`, `cuda:N,M,...` for several, or `auto`, which is CUDA where
-            this build of ONNX Runtime has it, else CPU.
+            nothing is known against it, else CPU.
+        tuning: what was asked of a CUDA device; by default nothing.
 
     Returns:
         at least one, each once.
 
     Raises:
-        StartupError: not one of these, or CUDA asked for and this build has none.
+        StartupError: not one of these; CUDA asked for and not to be had; or TensorRT asked for on
+            a CUDA device and not to be had.
     """
+    indices = _read(wanted)
+    tuning = tuning or Tuning()
+    if wanted == "cpu":
+        return _chosen((Device(CPU),), "asked for")
+    problem = next(filter(None, map(cuda_problem, indices)), None)
+    if problem is None:
+        if tuning.tensorrt and (missing := tensorrt_problem()):
+            raise StartupError(f"--tensorrt: {missing}")
+        automatic = wanted == "auto"
+        devices = tuple(Device(CUDA, index, may_fall_back=automatic) for index in indices)
+        return _chosen(devices, "nothing is against CUDA" if automatic else "asked for")
+    if wanted != "auto":
+        raise StartupError(f"--device {wanted}: {problem}")
+    if tuning.options:
+        _log.warning("options of CUDA are ignored on the CPU", extra={"options": tuning.options})
+    return _chosen((Device(CPU),), problem)
+
+
+def _read(wanted: str) -> list[int]:
+    """Indices that `--device` names; [0] where it names none."""
     kind, colon, given = wanted.partition(":")
     numbers = given.split(",") if colon else ["0"]
     if (
@@ -63,13 +85,10 @@ def choose_devices(wanted: str) -> tuple[Device, ...]:
         raise StartupError(
             f"--device {wanted}: use auto, cpu, cuda, cuda:N, or cuda:N,M for several"
         )
-    has_cuda = CUDA in available_providers()
-    if kind == "cuda" and not has_cuda:
-        raise StartupError(
-            f"--device {wanted}: this onnxruntime ({ort.__version__}) was built without CUDA; "
-            "install vaeserve[gpu] in an environment without the package onnxruntime, "
-            "for both own one import name"
-        )
-    if kind == "cpu" or not has_cuda:
-        return (Device(CPU),)
-    return tuple(Device(CUDA, int(number), may_fall_back=kind == "auto") for number in numbers)
+    return list(map(int, numbers))
+
+
+def _chosen(devices: tuple[Device, ...], reason: str) -> tuple[Device, ...]:
+    names = ",".join(map(str, devices))
+    _log.info("device chosen", extra={"device": names, "reason": reason})
+    return devices

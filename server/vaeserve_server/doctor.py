@@ -3,20 +3,22 @@
 import os
 import platform
 import resource
-from importlib import metadata
 from pathlib import Path
 
 from vaeserve.v1 import bundle
 from vaeserve_server.config import MAX_MESSAGE_BYTES
 from vaeserve_server.cpus import cgroup_quota, usable_cpus
-from vaeserve_server.devices import CUDA, available_providers, choose_devices
+from vaeserve_server.cuda_build import CUDA, available_providers, both_installed, package_version
+from vaeserve_server.devices import choose_devices
 from vaeserve_server.errors import StartupError
+from vaeserve_server.gpu_report import examine_gpus
 from vaeserve_server.loading import find_versions, read_bundle
 
 _PACKAGES = (
     "vaeserve",
     "onnxruntime",
     "onnxruntime-gpu",
+    "nvidia-ml-py",
     "grpcio",
     "protobuf",
     "numpy",
@@ -31,7 +33,7 @@ def examine(repository: Path | None) -> tuple[dict[str, str], list[str]]:
     Returns:
         findings by name, and problems in words.
     """
-    versions = {name: _version(name) for name in _PACKAGES}
+    versions = {name: package_version(name) for name in _PACKAGES}
     providers = available_providers()
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     quota = cgroup_quota()
@@ -39,15 +41,16 @@ def examine(repository: Path | None) -> tuple[dict[str, str], list[str]]:
         "python": platform.python_version(),
         **{name: version or "not installed" for name, version in versions.items()},
         "providers": ", ".join(providers),
-        "device auto": choose_devices("auto")[0].provider,
+        "device auto": str(choose_devices("auto")[0]),
         "cpus": f"{os.cpu_count()} on the host, {len(os.sched_getaffinity(0))} by affinity, "
         f"quota {'none' if quota is None else f'{quota:g}'}",
         "threads": f"1 to {usable_cpus()}, as measured for each graph",
         "message limit": f"{MAX_MESSAGE_BYTES} bytes",
         "open files": str(files),
     }
-    problems = []
-    if versions["onnxruntime"] and versions["onnxruntime-gpu"]:
+    gpu_findings, problems = examine_gpus()
+    findings |= gpu_findings
+    if both_installed():
         problems.append(
             "onnxruntime and onnxruntime-gpu are both installed and own one import name: "
             "uninstall both, then install vaeserve[server] or vaeserve[gpu]"
@@ -63,13 +66,6 @@ def examine(repository: Path | None) -> tuple[dict[str, str], list[str]]:
         findings["bundles"] = ", ".join(bundles) or "none"
         problems += refused
     return findings, problems
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _check_bundles(repository: Path) -> tuple[list[str], list[str]]:

@@ -10,6 +10,8 @@ from prometheus_client.registry import Collector
 from vaeserve.v1 import model_pb2
 from vaeserve.v1.archives import Calibration
 from vaeserve.v1.noise import Doubles
+from vaeserve_server.device_memory import DeviceMemory
+from vaeserve_server.devices import CPU, Device
 from vaeserve_server.observers import GraphMetrics, RpcMetrics
 from vaeserve_server.series import Series
 from vaeserve_server.statistics import GraphStatistics
@@ -43,6 +45,7 @@ class Metrics:
         self.series = Series(self._settle)
         self._rpcs: list[RpcMetrics] = []
         self.statistics: dict[tuple[str, str], GraphStatistics] = {}
+        self._providers: set[str] = set()
 
     @property
     def registry(self) -> CollectorRegistry:
@@ -82,12 +85,24 @@ class Metrics:
         """
         self.series.model_info.labels(info.name, str(info.version), info.latent_space_id).set(1)
         self.series.provider_info.labels(info.name, provider).set(1)
+        self._providers.add(provider)
         for collector, nats in (
             (self.series.kl, calibration.kl_nats),
             (self.series.reconstruction, calibration.reconstruction_nats),
         ):
             bounds = np.interp(_CALIBRATION_PERCENT, calibration.percent, nats)
             collector.calibrate(info.name, bounds)
+
+    def loaded_on(self, devices: Iterable[Device], arena_limit_bytes: int) -> None:
+        """Note where all models were to run; where none does on CUDA there is nothing to show.
+
+        Args:
+            devices: what `--device` meant.
+            arena_limit_bytes: of each session's arena on CUDA; 0 for none.
+        """
+        on_cuda = [device for device in devices if device.on_cuda]
+        if on_cuda and self._providers - {CPU}:
+            self.series.registry.register(DeviceMemory(on_cuda, arena_limit_bytes))
 
     def exposition(self) -> bytes:
         """Every series as Prometheus text."""

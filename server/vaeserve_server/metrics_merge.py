@@ -6,12 +6,16 @@ from prometheus_client.core import Metric
 
 _KEPT_TYPES = ("counter", "histogram")
 
+# Gauges that every process tells alike: that something is so, or of a device that all share.
+_SHARED = ("_info", "_memory_bytes", "_limit_bytes")
+
 
 def merge(processes: Iterable[Iterable[Metric]]) -> list[Metric]:
     """What one process would show that had seen everything.
 
     Counters and histograms add up, and so do gauges, which here are amounts (rows waiting,
-    requests in flight). A gauge named `*_info` says that something is so: the largest wins.
+    requests in flight). Of a gauge named `*_info`, which says that something is so, and of
+    `*_memory_bytes` and `*_limit_bytes`, which tell of a device that all share, the largest wins.
     Histograms must have the same bounds in every process.
 
     Args:
@@ -26,13 +30,13 @@ def merge(processes: Iterable[Iterable[Metric]]) -> list[Metric]:
         for metric in metrics:
             if metric.name not in merged:
                 merged[metric.name] = Metric(metric.name, metric.documentation, metric.type)
-            says_so = metric.type == "gauge" and metric.name.endswith("_info")
+            shared = metric.type == "gauge" and metric.name.endswith(_SHARED)
             series = values.setdefault(metric.name, {})
             for sample in metric.samples:
                 key = (sample.name, frozenset(sample.labels.items()))
                 if key not in series:
                     series[key] = sample.value
-                elif says_so:
+                elif shared:
                     series[key] = max(series[key], sample.value)
                 else:
                     series[key] += sample.value

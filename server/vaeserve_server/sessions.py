@@ -1,12 +1,13 @@
 """ONNX Runtime sessions that really run where they should."""
 
-from collections.abc import Sequence
+import hashlib
 from typing import Any
 
 import onnxruntime as ort
 
 from vaeserve.v1 import model_pb2
 from vaeserve_server.config import Tuning
+from vaeserve_server.cuda_build import TENSORRT, missing_libraries, preload
 from vaeserve_server.devices import CPU, CUDA, Device
 from vaeserve_server.errors import StartupError
 
@@ -49,25 +50,36 @@ def create_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Warnings about the optimiser's decisions are not for operators; errors are raised.
     options.log_severity_level = 3
-    providers: Sequence[str | tuple[str, dict[str, Any]]] = [CPU]
+    providers: list[tuple[str, dict[str, Any]]] = [(CPU, {})]
     if device.on_cuda:
-        ort.preload_dlls()
+        preload()
         # Without this a graph that CUDA cannot take runs on the CPU, silently and slowly.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         # Weights stay for good: in the arena they would keep its chunks from being returned.
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         providers = [(CUDA, _cuda_options(device, tuning))]
+        if tuning.tensorrt:
+            providers.insert(0, (TENSORRT, _tensorrt_options(model, device, tuning)))
     try:
-        session = ort.InferenceSession(model, options, providers=providers)
+        # ONNX Runtime's own fallback makes the session anew, on other providers and without these
+        # options, when it cannot be made or a run fails.
+        session = ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
     except Exception as error:
-        raise StartupError(f"{name}: ONNX Runtime refuses it: {error}") from error
-    got = session.get_providers()[0]
-    if got != device.provider:
+        raise StartupError(f"{name}: ONNX Runtime refuses it: {error}{_missing(device)}") from error
+    wanted = [provider for provider, _ in providers]
+    got = session.get_providers()[: len(wanted)]
+    if got != wanted:
         raise StartupError(
-            f"{name}: runs on {got}, not on {device.provider}; `vaeserve doctor` says what is "
-            "missing"
+            f"{name}: runs on {', '.join(got)}, not on {', '.join(wanted)}{_missing(device)}; "
+            "`vaeserve doctor` says more"
         )
     return session
+
+
+def _missing(device: Device) -> str:
+    """What the failure of a session may come from, to be added to a message."""
+    missing = missing_libraries() if device.on_cuda else []
+    return f"; {'; '.join(missing)}: vaeserve[gpu] brings it" if missing else ""
 
 
 def _cuda_options(device: Device, tuning: Tuning) -> dict[str, Any]:
@@ -82,6 +94,27 @@ def _cuda_options(device: Device, tuning: Tuning) -> dict[str, Any]:
     }
     if tuning.memory_limit_bytes:
         options["gpu_mem_limit"] = tuning.memory_limit_bytes
+    return options
+
+
+def _tensorrt_options(model: bytes, device: Device, tuning: Tuning) -> dict[str, Any]:
+    options: dict[str, Any] = {"device_id": device.index}
+    if tuning.engine_cache is not None:
+        # TensorRT's names in its cache do not depend on the weights: another version of a model
+        # would get the engine of this one.
+        digest = hashlib.sha256(model).hexdigest()
+        folder = tuning.engine_cache / f"{digest[:32]}-{ort.__version__}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartupError(f"--engine-cache {folder}: {error.strerror}") from error
+        # Other options take 1 too; these are compared with True and False, as words.
+        options |= {
+            "trt_engine_cache_enable": True,
+            "trt_engine_cache_path": str(folder),
+            "trt_timing_cache_enable": True,
+            "trt_timing_cache_path": str(tuning.engine_cache),
+        }
     return options
 
 

@@ -70,7 +70,8 @@ class WorkerStart:
         """The opposite of `encode`."""
         fields = json.loads(text)
         config = fields["config"]
-        for name in ("repository", "tls_cert", "tls_key", "tls_client_ca", "token_file"):
+        paths = ("repository", "engine_cache", "tls_cert", "tls_key", "tls_client_ca", "token_file")
+        for name in paths:
             if config[name] is not None:
                 config[name] = Path(config[name])
         like = fields["like"]

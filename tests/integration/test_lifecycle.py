@@ -214,6 +214,13 @@ def test_cuda_is_refused_at_once_where_there_is_none(own_repository: Path) -> No
     assert "built without CUDA" in err
 
 
+def test_options_that_only_cuda_has_are_refused_on_the_cpu(own_repository: Path) -> None:
+    with server_process(own_repository, "--device", "cpu", "--no-tf32", "--cuda-graphs") as server:
+        code, err = server.finish()
+    assert code == 3
+    assert "--no-tf32, --cuda-graphs: of no use with --device cpu" in err
+
+
 def test_a_taken_port_is_named_and_leaves_nothing_behind(own_repository: Path, app: App) -> None:
     def config(port: int, metrics_port: int) -> ServerConfig:
         return ServerConfig(

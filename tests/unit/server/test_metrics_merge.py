@@ -29,6 +29,10 @@ class Process:
             "run_seconds", "Seconds.", ["model"], buckets=[-1, 0.5, 100], registry=registry
         )
         info = Gauge("model_info", "1.", ["model"], registry=registry)
+        # Of one device that all processes use: each tells all of it.
+        memory = Gauge("device_memory_bytes", "Memory.", ["device", "state"], registry=registry)
+        memory.labels("cuda:0", "used").set(3 << 30)
+        Gauge("arena_limit_bytes", "Limit.", registry=registry).set(1 << 30)
         for series in (self.counter, self.gauge, self.histogram):
             series.labels("a")
         info.labels('"a"\n').set(1)
