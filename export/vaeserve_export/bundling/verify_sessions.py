@@ -72,13 +72,12 @@ def device_name(index: int) -> str:
 
 
 def cpu_graphs(info: model_pb2.ModelInfo, files: dict[str, bytes]) -> Graphs:
-    """Both graphs on the CPU, on one thread so that figures do not vary with the machine.
+    """Both graphs on the CPU.
 
     Raises:
         VerifyError: ONNX Runtime cannot load one.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
+    options = _options()
     return Graphs(
         *(_load(graph, files, options, CPU, {}) for graph in (info.encoder, info.decoder))
     )
@@ -99,7 +98,7 @@ def cuda_graphs(
         VerifyError: a graph cannot be loaded there, every node of it.
     """
     ort.preload_dlls()
-    options = ort.SessionOptions()
+    options = _options()
     options.log_severity_level = 3  # errors are raised; the rest is about its own optimiser
     # Without this nodes that CUDA cannot take run on the CPU, and the figures are not CUDA's.
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -112,6 +111,13 @@ def cuda_graphs(
     return Graphs(
         *(_load(graph, files, options, CUDA, provider) for graph in (info.encoder, info.decoder))
     )
+
+
+def _options() -> ort.SessionOptions:
+    """One thread, so that figures do not vary with the machine."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    return options
 
 
 def _load(
