@@ -104,7 +104,7 @@ def cuda_graphs(
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     provider = {
         "device_id": index,
-        # The default, EXHAUSTIVE, times kernels anew in each session: no two measure the same.
+        # As servers have it. The default, EXHAUSTIVE, may choose by timing, anew in each session.
         "cudnn_conv_algo_search": "HEURISTIC",
         "use_tf32": int(tf32),
     }
