@@ -9,11 +9,6 @@ from vaeserve_server.call import Floats
 from vaeserve_server.engine import Engine
 from vaeserve_server.errors import StartupError
 
-# Parity is proven on the exporting machine (1e-5); another processor sums in another order, another
-# graph is far off.
-_TOLERANCE = {False: 1e-4, True: 1e-2}  # by "on CUDA", where TF32 rounds to 10 bits
-_HALF_TOLERANCE = 1e-2  # float16 has those 10 bits everywhere
-
 
 def read_golden(content: bytes) -> dict[str, Floats]:
     """The arrays of golden.npz: x, mu, log_var, z, x_hat.
@@ -50,24 +45,12 @@ def self_test(
     rows = {name: values[: info.limits.max_rows] for name, values in golden.items()}
     if not len(rows["x"]) or not len(rows["z"]):
         raise StartupError(f"{folder / bundle.GOLDEN}: holds no rows")
-    tolerances = _tolerances(info, on_cuda=on_cuda)
+    tolerances = bundle.golden_tolerances(info, tf32=on_cuda)
     mu, log_var = encoder.run(rows["x"], as_levels=False)
     (x_hat,) = decoder.run(rows["z"], as_levels=False)
     for name, got in (("mu", mu), ("log_var", log_var), ("x_hat", x_hat)):
         if not _close(got, rows[name], tolerances[name]):
             raise StartupError(f"{folder}: self-test failed: {name} differs from the golden rows")
-
-
-def _tolerances(info: model_pb2.ModelInfo, *, on_cuda: bool) -> dict[str, float]:
-    """How far each output may be from its golden row, by the precision of the graphs."""
-    tolerance = _TOLERANCE[on_cuda]
-    if info.precision == model_pb2.PRECISION_FLOAT16:
-        tolerance = max(tolerance, _HALF_TOLERANCE)
-    names = ("mu", "log_var", "x_hat")
-    if info.precision != model_pb2.PRECISION_INT8:
-        return dict.fromkeys(names, tolerance)
-    measured = [getattr(info.numerics, f"parity_{name}") for name in names]
-    return dict(zip(names, map(bundle.int8_allowance, measured), strict=True))
 
 
 def _close(values: Floats, expected: Floats, tolerance: float) -> bool:

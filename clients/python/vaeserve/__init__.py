@@ -15,6 +15,7 @@ from vaeserve._async_client import AsyncClient
 from vaeserve._async_model import AsyncModel
 from vaeserve._client import Client
 from vaeserve._columns import Column
+from vaeserve._device_numerics import DeviceNumerics
 from vaeserve._errors import (
     AccessDenied,
     Cancelled,
@@ -63,6 +64,7 @@ __all__ = [
     "ClientClosed",
     "Column",
     "DeadlineExceeded",
+    "DeviceNumerics",
     "FailedPrecondition",
     "FieldViolation",
     "FittedPrior",

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from vaeserve import _columns
 from vaeserve._columns import Column
+from vaeserve._device_numerics import DeviceNumerics
 from vaeserve.v1 import model_pb2, model_service_pb2
 
 _LIKELIHOODS = {
@@ -150,9 +151,11 @@ class ModelInfo:
         columns: of the table that it was trained on, in the order of a row; empty unless it was
             one.
         latent_statistics: the aggregated posterior; None from a server that does not tell.
+        device_numerics: measured on GPUs, an entry for each device and setting of TF32; empty where
+            that was never done.
         limits: what the server accepts in one request.
-        manifest: the whole manifest as the server sent it: digests, training figures, measured
-            numerics, what the precision costs.
+        manifest: the whole manifest as the server sent it: digests, training figures, numerics
+            measured on the CPU, what the precision costs.
     """
 
     name: str
@@ -168,6 +171,7 @@ class ModelInfo:
     prior: FittedPrior | None
     columns: tuple[Column, ...]
     latent_statistics: LatentStatistics | None
+    device_numerics: tuple[DeviceNumerics, ...]
     limits: Limits
     manifest: model_pb2.ModelInfo
 
@@ -201,6 +205,7 @@ class ModelInfo:
             latent_statistics=_statistics(model.latent_statistics)
             if model.HasField("latent_statistics")
             else None,
+            device_numerics=tuple(map(DeviceNumerics.from_message, model.device_numerics)),
             limits=Limits(
                 max_rows=model.limits.max_rows,
                 max_draws=model.limits.max_draws,

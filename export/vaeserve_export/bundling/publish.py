@@ -94,6 +94,7 @@ def _sealed(
     del sealed.files[:]
     sealed.files.extend(bundle.digest(file, files[file]) for file in sorted(files))
     sealed.ClearField("numerics")
+    sealed.ClearField("device_numerics")
     return sealed
 
 

@@ -26,6 +26,7 @@ def info(*, levels: bool = True) -> ModelInfo:
         prior=None,
         columns=(),
         latent_statistics=None,
+        device_numerics=(),
         limits=Limits(max_rows=8, max_draws=64, max_message_bytes=1 << 20),
         manifest=model_pb2.ModelInfo(),
     )

@@ -58,6 +58,15 @@ def test_prior_and_attributes_are_carried(contents: Contents, tmp_path: Path) ->
     assert archives.read_attributes(files[bundle.ATTRIBUTES], written).shape == (2, LATENTS)
 
 
+def test_figures_of_another_version_do_not_ride_along(contents: Contents, tmp_path: Path) -> None:
+    files, info = contents
+    info.numerics.parity_mu = 1.0
+    info.device_numerics.add(device="NVIDIA H200", parity_mu=1.0)
+    written = bundle.read_manifest(publish(files, info, tmp_path, "digits"))
+    assert written.numerics.parity_mu <= 1e-5
+    assert not written.device_numerics
+
+
 def test_equal_input_in_any_order_gives_equal_bytes(contents: Contents, tmp_path: Path) -> None:
     files, info = contents
     backwards = dict(reversed(files.items()))

@@ -16,9 +16,9 @@ from onnx import TensorProto, helper
 
 from vaeserve.v1 import archives, bundle, model_pb2
 from vaeserve_export import npz
-from vaeserve_export.bundling import verify as verifying
 from vaeserve_export.bundling.graph_checks import check_graph
 from vaeserve_export.bundling.verify import verify
+from vaeserve_export.bundling.verify_parity import Expected, Floats, Tolerance, measure_batches
 from vaeserve_export.errors import VerifyError
 
 Replace = Callable[[str, bytes], None]
@@ -313,13 +313,13 @@ def test_mutated_graphs_never_end_in_a_traceback(folder: Path) -> None:
 def test_batch_difference_is_measured() -> None:
     """A graph whose rows depend on the size of their batch."""
 
-    def run(rows: verifying.Floats) -> list[verifying.Floats]:
+    def run(rows: Floats) -> list[Floats]:
         return [rows + np.float32(1e-7 * len(rows))]
 
     graph = model_pb2.Graph(file="f", output_names=["y"])
     rows = np.zeros((64, 3), np.float32)
-    exact = verifying.Tolerance(1e-5, 1e-4)
-    parity, difference = verifying._measure(run, graph, rows, [(rows, exact)])
+    exact = Tolerance(1e-5, 1e-4)
+    parity, difference = measure_batches(run, graph, rows, [Expected(rows, exact)])
     assert parity == pytest.approx([64e-7])
     assert difference == pytest.approx(63e-7)
 

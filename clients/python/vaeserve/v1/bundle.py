@@ -33,6 +33,11 @@ PRIOR = "prior.npz"
 ATTRIBUTES = "attributes.npz"
 FORMAT_VERSION = 1
 
+# Parity is proven on the exporting machine (1e-5); another processor sums in another order, another
+# graph is far off.
+_TOLERANCE = {False: 1e-4, True: 1e-2}  # by "with TF32", which rounds factors to 10 bits
+_HALF_TOLERANCE = 1e-2  # float16 has those 10 bits everywhere
+
 
 class BundleError(ValueError):
     """A folder that is no sound bundle; the message says what is wrong with which file."""
@@ -84,6 +89,26 @@ def latent_space_id(encoder: bytes, decoder: bytes) -> str:
     """Identity of the latent space that a pair of graphs spans: 32 hex digits."""
     pair = hashlib.sha256(encoder).digest() + hashlib.sha256(decoder).digest()
     return hashlib.sha256(pair).hexdigest()[:32]
+
+
+def golden_tolerances(info: model_pb2.ModelInfo, *, tf32: bool) -> dict[str, float]:
+    """How far outputs may be from the golden rows on another processor than the exporter's.
+
+    Args:
+        info: the manifest, with the figures measured on the CPU.
+        tf32: whether float32 factors are rounded to TF32's 10 bits there.
+
+    Returns:
+        t for mu, log_var and x_hat: |output - golden| <= t + t * |golden|, element by element.
+    """
+    tolerance = _TOLERANCE[tf32]
+    if info.precision == model_pb2.PRECISION_FLOAT16:
+        tolerance = max(tolerance, _HALF_TOLERANCE)
+    names = ("mu", "log_var", "x_hat")
+    if info.precision != model_pb2.PRECISION_INT8:
+        return dict.fromkeys(names, tolerance)
+    measured = [getattr(info.numerics, f"parity_{name}") for name in names]
+    return dict(zip(names, map(int8_allowance, measured), strict=True))
 
 
 def int8_allowance(parity: float) -> float:

@@ -414,6 +414,87 @@ class Numerics(_message.Message):
 Global___Numerics: _TypeAlias = Numerics  # noqa: Y015
 
 @_typing.final
+class DeviceNumerics(_message.Message):
+    """How a GPU departs from the CPU's numerical contract, as measured by `vaeserve verify --device cuda`. Batches are padded
+    with rows of zeros to 1, 2, 4, ..., 64 rows, the buckets, and each golden row is run in all of them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    TF32_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    PARITY_MU_FIELD_NUMBER: _builtins.int
+    PARITY_LOG_VAR_FIELD_NUMBER: _builtins.int
+    PARITY_X_HAT_FIELD_NUMBER: _builtins.int
+    WITHIN_BUCKET_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    ACROSS_BUCKETS_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    CPU_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    ONNXRUNTIME_VERSION_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    """Name of the device by its driver, as "NVIDIA H200"; the provider's where the driver does not tell."""
+    provider: _builtins.str
+    """ONNX Runtime provider it was measured on."""
+    tf32: _builtins.bool
+    """Whether ONNX Runtime was allowed to round float32 factors to TF32's 10 bits; said rather than left out."""
+    rows: _builtins.int
+    """Rows compared."""
+    parity_mu: _builtins.float
+    """Largest |PyTorch - ONNX Runtime| of the posterior mean over the golden rows and buckets."""
+    parity_log_var: _builtins.float
+    """The same for the log-variance."""
+    parity_x_hat: _builtins.float
+    """The same for the decoded mean x_hat."""
+    within_bucket_difference: _builtins.float
+    """Largest difference of a row's outputs within one bucket, between neighbours, positions and repetitions; 0 means
+    bit-identical, and is said rather than left out.
+    """
+    across_buckets_difference: _builtins.float
+    """The same between buckets."""
+    cpu_difference: _builtins.float
+    """Largest difference of a row's outputs, in any bucket, from the CPU provider's on the same machine."""
+    onnxruntime_version: _builtins.str
+    """ONNX Runtime version it was measured with."""
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        tf32: _builtins.bool | None = ...,
+        rows: _builtins.int = ...,
+        parity_mu: _builtins.float = ...,
+        parity_log_var: _builtins.float = ...,
+        parity_x_hat: _builtins.float = ...,
+        within_bucket_difference: _builtins.float | None = ...,
+        across_buckets_difference: _builtins.float | None = ...,
+        cpu_difference: _builtins.float | None = ...,
+        onnxruntime_version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_across_buckets_difference", b"_across_buckets_difference", "_cpu_difference", b"_cpu_difference", "_tf32", b"_tf32", "_within_bucket_difference", b"_within_bucket_difference", "across_buckets_difference", b"across_buckets_difference", "cpu_difference", b"cpu_difference", "tf32", b"tf32", "within_bucket_difference", b"within_bucket_difference"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_across_buckets_difference", b"_across_buckets_difference", "_cpu_difference", b"_cpu_difference", "_tf32", b"_tf32", "_within_bucket_difference", b"_within_bucket_difference", "across_buckets_difference", b"across_buckets_difference", "cpu_difference", b"cpu_difference", "device", b"device", "onnxruntime_version", b"onnxruntime_version", "parity_log_var", b"parity_log_var", "parity_mu", b"parity_mu", "parity_x_hat", b"parity_x_hat", "provider", b"provider", "rows", b"rows", "tf32", b"tf32", "within_bucket_difference", b"within_bucket_difference"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__across_buckets_difference: _TypeAlias = _typing.Literal["across_buckets_difference"]  # noqa: Y015
+    _WhichOneofArgType__across_buckets_difference: _TypeAlias = _typing.Literal["_across_buckets_difference", b"_across_buckets_difference"]  # noqa: Y015
+    _WhichOneofReturnType__cpu_difference: _TypeAlias = _typing.Literal["cpu_difference"]  # noqa: Y015
+    _WhichOneofArgType__cpu_difference: _TypeAlias = _typing.Literal["_cpu_difference", b"_cpu_difference"]  # noqa: Y015
+    _WhichOneofReturnType__tf32: _TypeAlias = _typing.Literal["tf32"]  # noqa: Y015
+    _WhichOneofArgType__tf32: _TypeAlias = _typing.Literal["_tf32", b"_tf32"]  # noqa: Y015
+    _WhichOneofReturnType__within_bucket_difference: _TypeAlias = _typing.Literal["within_bucket_difference"]  # noqa: Y015
+    _WhichOneofArgType__within_bucket_difference: _TypeAlias = _typing.Literal["_within_bucket_difference", b"_within_bucket_difference"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__across_buckets_difference) -> _WhichOneofReturnType__across_buckets_difference | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_difference) -> _WhichOneofReturnType__cpu_difference | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tf32) -> _WhichOneofReturnType__tf32 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__within_bucket_difference) -> _WhichOneofReturnType__within_bucket_difference | None: ...
+
+Global___DeviceNumerics: _TypeAlias = DeviceNumerics  # noqa: Y015
+
+@_typing.final
 class Limits(_message.Message):
     """What the server accepts for this model. Set by the server; absent in a bundle's manifest."""
 
@@ -492,6 +573,7 @@ class ModelInfo(_message.Message):
     PRECISION_COST_NATS_FIELD_NUMBER: _builtins.int
     LATENT_STATISTICS_FIELD_NUMBER: _builtins.int
     PRECISION_COST_ROWS_FIELD_NUMBER: _builtins.int
+    DEVICE_NUMERICS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the model: the name of its folder in the repository."""
     version: _builtins.int
@@ -570,6 +652,10 @@ class ModelInfo(_message.Message):
     def latent_statistics(self) -> Global___LatentStatistics:
         """From calibration.npz; set by the server only."""
 
+    @_builtins.property
+    def device_numerics(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeviceNumerics]:
+        """Measured on GPUs: an entry for each device and setting of TF32, in that order; absent where that was never done."""
+
     def __init__(
         self,
         *,
@@ -596,10 +682,11 @@ class ModelInfo(_message.Message):
         precision_cost_nats: _builtins.float = ...,
         latent_statistics: Global___LatentStatistics | None = ...,
         precision_cost_rows: _builtins.str = ...,
+        device_numerics: _abc.Iterable[Global___DeviceNumerics] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decoder", b"decoder", "encoder", b"encoder", "latent_statistics", b"latent_statistics", "limits", b"limits", "numerics", b"numerics", "preprocessing", b"preprocessing", "prior", b"prior", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "columns", b"columns", "decoder", b"decoder", "encoder", b"encoder", "files", b"files", "format_version", b"format_version", "gaussian_variance", b"gaussian_variance", "input_shape", b"input_shape", "latent_shape", b"latent_shape", "latent_space_id", b"latent_space_id", "latent_statistics", b"latent_statistics", "likelihood", b"likelihood", "limits", b"limits", "name", b"name", "numerics", b"numerics", "precision", b"precision", "precision_cost_nats", b"precision_cost_nats", "precision_cost_rows", b"precision_cost_rows", "preprocessing", b"preprocessing", "prior", b"prior", "tool_versions", b"tool_versions", "training", b"training", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "columns", b"columns", "decoder", b"decoder", "device_numerics", b"device_numerics", "encoder", b"encoder", "files", b"files", "format_version", b"format_version", "gaussian_variance", b"gaussian_variance", "input_shape", b"input_shape", "latent_shape", b"latent_shape", "latent_space_id", b"latent_space_id", "latent_statistics", b"latent_statistics", "likelihood", b"likelihood", "limits", b"limits", "name", b"name", "numerics", b"numerics", "precision", b"precision", "precision_cost_nats", b"precision_cost_nats", "precision_cost_rows", b"precision_cost_rows", "preprocessing", b"preprocessing", "prior", b"prior", "tool_versions", b"tool_versions", "training", b"training", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -159,6 +159,46 @@ export interface Numerics {
   onnxruntimeVersion: string;
 }
 
+/**
+ * How a GPU departs from the CPU's numerical contract, as measured by `vaeserve verify --device cuda`. Batches are padded
+ * with rows of zeros to 1, 2, 4, ..., 64 rows, the buckets, and each golden row is run in all of them.
+ */
+export interface DeviceNumerics {
+  /** Name of the device by its driver, as "NVIDIA H200"; the provider's where the driver does not tell. */
+  device: string;
+  /** ONNX Runtime provider it was measured on. */
+  provider: string;
+  /** Whether ONNX Runtime was allowed to round float32 factors to TF32's 10 bits; said rather than left out. */
+  tf32?:
+    | boolean
+    | undefined;
+  /** Rows compared. */
+  rows: bigint;
+  /** Largest |PyTorch - ONNX Runtime| of the posterior mean over the golden rows and buckets. */
+  parityMu: number;
+  /** The same for the log-variance. */
+  parityLogVar: number;
+  /** The same for the decoded mean x_hat. */
+  parityXHat: number;
+  /**
+   * Largest difference of a row's outputs within one bucket, between neighbours, positions and repetitions; 0 means
+   * bit-identical, and is said rather than left out.
+   */
+  withinBucketDifference?:
+    | number
+    | undefined;
+  /** The same between buckets. */
+  acrossBucketsDifference?:
+    | number
+    | undefined;
+  /** Largest difference of a row's outputs, in any bucket, from the CPU provider's on the same machine. */
+  cpuDifference?:
+    | number
+    | undefined;
+  /** ONNX Runtime version it was measured with. */
+  onnxruntimeVersion: string;
+}
+
 /** What the server accepts for this model. Set by the server; absent in a bundle's manifest. */
 export interface Limits {
   /** Most rows in one request, and in one batch. */
@@ -239,6 +279,8 @@ export interface ModelInfo {
    * prior samples of the model, where no data was at hand); empty for float32.
    */
   precisionCostRows: string;
+  /** Measured on GPUs: an entry for each device and setting of TF32, in that order; absent where that was never done. */
+  deviceNumerics: DeviceNumerics[];
 }
 
 export interface ModelInfo_ToolVersionsEntry {
@@ -1196,6 +1238,196 @@ export const Numerics: MessageFns<Numerics> = {
   },
 };
 
+function createBaseDeviceNumerics(): DeviceNumerics {
+  return {
+    device: "",
+    provider: "",
+    tf32: undefined,
+    rows: 0n,
+    parityMu: 0,
+    parityLogVar: 0,
+    parityXHat: 0,
+    withinBucketDifference: undefined,
+    acrossBucketsDifference: undefined,
+    cpuDifference: undefined,
+    onnxruntimeVersion: "",
+  };
+}
+
+export const DeviceNumerics: MessageFns<DeviceNumerics> = {
+  encode(message: DeviceNumerics, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.device !== "") {
+      writer.uint32(10).string(message.device);
+    }
+    if (message.provider !== "") {
+      writer.uint32(18).string(message.provider);
+    }
+    if (message.tf32 !== undefined) {
+      writer.uint32(24).bool(message.tf32);
+    }
+    if (message.rows !== 0n) {
+      if (BigInt.asIntN(64, message.rows) !== message.rows) {
+        throw new globalThis.Error("value provided for field message.rows of type int64 too large");
+      }
+      writer.uint32(32).int64(message.rows);
+    }
+    if (message.parityMu !== 0) {
+      writer.uint32(41).double(message.parityMu);
+    }
+    if (message.parityLogVar !== 0) {
+      writer.uint32(49).double(message.parityLogVar);
+    }
+    if (message.parityXHat !== 0) {
+      writer.uint32(57).double(message.parityXHat);
+    }
+    if (message.withinBucketDifference !== undefined) {
+      writer.uint32(65).double(message.withinBucketDifference);
+    }
+    if (message.acrossBucketsDifference !== undefined) {
+      writer.uint32(73).double(message.acrossBucketsDifference);
+    }
+    if (message.cpuDifference !== undefined) {
+      writer.uint32(81).double(message.cpuDifference);
+    }
+    if (message.onnxruntimeVersion !== "") {
+      writer.uint32(90).string(message.onnxruntimeVersion);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeviceNumerics {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeviceNumerics();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.device = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.provider = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.tf32 = reader.bool();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.rows = reader.int64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.parityMu = reader.double();
+            continue;
+          }
+          case 6: {
+            if (tag !== 49) {
+              break;
+            }
+
+            message.parityLogVar = reader.double();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.parityXHat = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.withinBucketDifference = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.acrossBucketsDifference = reader.double();
+            continue;
+          }
+          case 10: {
+            if (tag !== 81) {
+              break;
+            }
+
+            message.cpuDifference = reader.double();
+            continue;
+          }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.onnxruntimeVersion = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  create<I extends Exact<DeepPartial<DeviceNumerics>, I>>(base?: I): DeviceNumerics {
+    return DeviceNumerics.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<DeviceNumerics>, I>>(object: I): DeviceNumerics {
+    const message = createBaseDeviceNumerics();
+    message.device = object.device ?? "";
+    message.provider = object.provider ?? "";
+    message.tf32 = object.tf32 ?? undefined;
+    message.rows = (object.rows !== undefined && object.rows !== null) ? BigInt(object.rows) : 0n;
+    message.parityMu = object.parityMu ?? 0;
+    message.parityLogVar = object.parityLogVar ?? 0;
+    message.parityXHat = object.parityXHat ?? 0;
+    message.withinBucketDifference = object.withinBucketDifference ?? undefined;
+    message.acrossBucketsDifference = object.acrossBucketsDifference ?? undefined;
+    message.cpuDifference = object.cpuDifference ?? undefined;
+    message.onnxruntimeVersion = object.onnxruntimeVersion ?? "";
+    return message;
+  },
+};
+
 function createBaseLimits(): Limits {
   return { maxRows: 0n, maxMessageBytes: 0n, maxDraws: 0n };
 }
@@ -1311,6 +1543,7 @@ function createBaseModelInfo(): ModelInfo {
     precisionCostNats: 0,
     latentStatistics: undefined,
     precisionCostRows: "",
+    deviceNumerics: [],
   };
 }
 
@@ -1401,6 +1634,9 @@ export const ModelInfo: MessageFns<ModelInfo> = {
     }
     if (message.precisionCostRows !== "") {
       writer.uint32(186).string(message.precisionCostRows);
+    }
+    for (const v of message.deviceNumerics) {
+      DeviceNumerics.encode(v!, writer.uint32(194).fork()).join();
     }
     return writer;
   },
@@ -1625,6 +1861,14 @@ export const ModelInfo: MessageFns<ModelInfo> = {
             message.precisionCostRows = reader.string();
             continue;
           }
+          case 24: {
+            if (tag !== 194) {
+              break;
+            }
+
+            message.deviceNumerics.push(DeviceNumerics.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1689,6 +1933,7 @@ export const ModelInfo: MessageFns<ModelInfo> = {
       ? LatentStatistics.fromPartial(object.latentStatistics)
       : undefined;
     message.precisionCostRows = object.precisionCostRows ?? "";
+    message.deviceNumerics = object.deviceNumerics?.map((e) => DeviceNumerics.fromPartial(e)) || [];
     return message;
   },
 };
