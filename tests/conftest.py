@@ -51,6 +51,13 @@ def address(app: App) -> str:
     return f"127.0.0.1:{app.port}"
 
 
+@pytest.fixture(scope="session")
+def bound_app(repository: Path) -> Iterator[App]:
+    """The same, running graphs as GPUs do."""
+    with running_app(repository, execution="bound") as running:
+        yield running
+
+
 @pytest.fixture
 def client(address: str) -> Iterator[Client]:
     """A client of that server."""

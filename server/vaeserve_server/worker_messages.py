@@ -74,6 +74,7 @@ class WorkerStart:
         for name in paths:
             if config[name] is not None:
                 config[name] = Path(config[name])
+        config["buckets"] = tuple(config["buckets"])
         like = fields["like"]
         return cls(
             fields["number"], ServerConfig(**config), None if like is None else Served(**like)

@@ -18,10 +18,23 @@ from vaeserve.v1.arrays import UINT8, from_tensor, to_tensor
 from vaeserve.v1.vae_service_pb2_grpc import VaeServiceStub
 from vaeserve_export.training.run import load_model
 from vaeserve_export.vae.model import Vae
+from vaeserve_server.app import App
 
 Floats = npt.NDArray[np.float32]
 BOTH = (pb.GENERATE_OUTPUT_X_HAT, pb.GENERATE_OUTPUT_LATENTS)
 AMOUNTS = {"smile": 1.5, "glasses": -1.0}
+
+
+@pytest.fixture(params=["plain", "bound"])
+def execution(request: pytest.FixtureRequest) -> str:
+    """How graphs are run: as CPUs do, and as GPUs do."""
+    return str(request.param)
+
+
+@pytest.fixture
+def address(request: pytest.FixtureRequest, execution: str) -> str:
+    app: App = request.getfixturevalue("bound_app" if execution == "bound" else "app")
+    return f"127.0.0.1:{app.port}"
 
 
 @pytest.fixture
@@ -105,13 +118,13 @@ def test_levels_there_and_back(stub: VaeServiceStub) -> None:
 
 
 def test_the_same_bits_alone_and_in_parts(
-    stub: VaeServiceStub, repository: Path, x: Floats
+    stub: VaeServiceStub, repository: Path, execution: str, x: Floats
 ) -> None:
     fields: dict[str, Any] = {"amounts": AMOUNTS, "preserve": ["hat"]}
     whole = edited(stub, input=to_tensor(x), **fields)
     rows = [edited(stub, input=to_tensor(x[row : row + 1]), **fields) for row in range(9)]
     with (
-        running_app(repository, max_rows=9, transport="standard") as other,
+        running_app(repository, execution=execution, max_rows=9, transport="standard") as other,
         grpc.insecure_channel(f"127.0.0.1:{other.port}") as channel,
     ):
         elsewhere = edited(VaeServiceStub(channel), input=to_tensor(x), **fields)

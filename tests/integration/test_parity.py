@@ -14,12 +14,20 @@ from vaeserve import AsyncClient, Client, FailedPrecondition, Latents, NotFound
 from vaeserve.v1.noise import Stream, standard_normal
 from vaeserve_export.training.run import load_model
 from vaeserve_export.vae.model import Vae, reparameterise
+from vaeserve_server.app import App
 
 TOLERANCE = 1e-5
 ROWS = 5
 
 Floats = npt.NDArray[np.float32]
 Call = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture(params=["app", "bound_app"])
+def address(request: pytest.FixtureRequest) -> str:
+    """Of a server that runs graphs as CPUs do, and of one that does as GPUs do."""
+    app: App = request.getfixturevalue(request.param)
+    return f"127.0.0.1:{app.port}"
 
 
 @pytest.fixture(params=sorted(ROW_SHAPES))

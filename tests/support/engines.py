@@ -2,13 +2,16 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import numpy as np
 
-from vaeserve_server.call import Floats, Outputs
+from vaeserve_server.batcher import Batcher
+from vaeserve_server.call import Call, Floats, Outputs
 from vaeserve_server.engine import EngineMemoryError
 from vaeserve_server.packing import Buffers
 
+Answer = Future[Outputs]
 ROW_SHAPE = (3,)
 
 
@@ -102,3 +105,23 @@ class Clock:
 def numbered(first: int, count: int) -> Floats:
     """Rows that can be told apart: row i holds first + i."""
     return np.arange(first, first + count, dtype=np.float32)[:, None].repeat(*ROW_SHAPE, axis=1)
+
+
+def submitted(batcher: Batcher, rows: Floats, call: Call | None = None) -> Answer:
+    """Submit rows; the outcome as a future."""
+    answer: Answer = Future()
+
+    def done(outcome: Outputs | Exception) -> None:
+        if isinstance(outcome, Exception):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome)
+
+    batcher.submit(rows, call or Call(), done)
+    return answer
+
+
+def check_own_rows(answer: Answer, rows: Floats) -> None:
+    double, negative = answer.result(10)
+    np.testing.assert_array_equal(double, 2 * rows)
+    np.testing.assert_array_equal(negative, -rows)

@@ -33,7 +33,7 @@ def make_app(repository: Path, **settings: Any) -> App:
             metrics_address=ANY_PORT,
             device="cpu",
             threads=1,
-            **({"execution": os.environ.get("EXEC", "auto")} | settings),
+            **settings,
         )
     )
 
@@ -136,8 +136,10 @@ def held_engines(*, lane_too: bool = False) -> Iterator[HeldEngines]:
 class ServerProcess:
     """`vaeserve serve` as a process of its own, with its log lines."""
 
-    def __init__(self, repository: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "vaeserve", "serve", str(repository), "--device", "cpu"]
+    def __init__(self, repository: Path, *options: str, before: str = "") -> None:
+        start = ["-c", f"{before}\nfrom vaeserve._cli import main\nmain()"]
+        command = [sys.executable, *(start if before else ["-m", "vaeserve"])]
+        command += ["serve", str(repository), "--device", "cpu"]
         command += ["--address", ANY_PORT, "--metrics-address", ANY_PORT, *options]
         # gRPC's own log of connections that end is none of the server's words.
         quiet = os.environ | {"GRPC_VERBOSITY": "NONE"}
@@ -170,9 +172,9 @@ class ServerProcess:
 
 
 @contextmanager
-def server_process(repository: Path, *options: str) -> Iterator[ServerProcess]:
-    """A server process that does not outlive the test."""
-    server = ServerProcess(repository, *options)
+def server_process(repository: Path, *options: str, before: str = "") -> Iterator[ServerProcess]:
+    """A server process that does not outlive the test; `before` is Python to run first in it."""
+    server = ServerProcess(repository, *options, before=before)
     try:
         yield server
     finally:

@@ -1,20 +1,21 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 
-import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from support.engines import (
+    Answer,
     Clock,
     FakeEngine,
     Recorder,
+    check_own_rows,
     host_buffers,
     numbered,
     out_of_memory_above,
+    submitted,
 )
 from vaeserve_server.batcher import Batcher
 from vaeserve_server.call import Call, Floats, Outputs
@@ -29,8 +30,6 @@ from vaeserve_server.errors import (
 from vaeserve_server.packing import Packer
 from vaeserve_server.run_times import RunTimes
 from vaeserve_server.turn import Turn
-
-Answer = Future[Outputs]
 
 
 class Bench:
@@ -61,16 +60,7 @@ class Bench:
         )
 
     def submit(self, rows: Floats, call: Call | None = None) -> Answer:
-        answer: Answer = Future()
-
-        def done(outcome: Outputs | Exception) -> None:
-            if isinstance(outcome, Exception):
-                answer.set_exception(outcome)
-            else:
-                answer.set_result(outcome)
-
-        self.batcher.submit(rows, call or Call(), done)
-        return answer
+        return submitted(self.batcher, rows, call)
 
     def occupy(self) -> Answer:
         """Keep the engine busy with a row of its own until released."""
@@ -90,12 +80,6 @@ def bench(**settings: float | Callable[[], float]) -> Iterator[Bench]:
         made.batcher.close(10)
     assert made.batcher.queued_rows == 0
     assert made.batcher.in_flight == 0
-
-
-def check_own_rows(answer: Answer, rows: Floats) -> None:
-    double, negative = answer.result(10)
-    np.testing.assert_array_equal(double, 2 * rows)
-    np.testing.assert_array_equal(negative, -rows)
 
 
 @settings(deadline=None, max_examples=60)
