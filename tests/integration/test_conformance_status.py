@@ -215,6 +215,7 @@ def test_what_the_public_api_refuses_by_itself(served: App) -> None:
         assert ending_of(begin_open(channel, ENCODE, iter(()))).code is Code.UNIMPLEMENTED
         two = ending_of(begin_open(channel, ENCODE, iter((REQUEST, b"\xff"))))
         assert two == ending(channel, ENCODE, REQUEST)
+    counts.settle_somehow()
     ended = counts()
     assert ended["OK"] == 2
     assert ended["started"] == ended["OK"] + ended.get("UNIMPLEMENTED", 0)

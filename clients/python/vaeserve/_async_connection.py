@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import grpc
 from grpc import aio
 
 from vaeserve import _channel, _forks
+from vaeserve._channel import time_left
 from vaeserve._connection import (
     STILL_FETCHING,
     Batches,
@@ -15,7 +17,6 @@ from vaeserve._connection import (
     RequestT,
     closed_error,
     spares,
-    time_left,
 )
 from vaeserve._errors import DeadlineExceeded, Unavailable, from_rpc_error, retry_delay
 from vaeserve._latency import ASK, batches_of
@@ -44,11 +45,12 @@ class AsyncConnection:
         target: where the server is.
         catalogue: stub of the ModelService.
         vae: stub of the VaeService.
+        deadline: as of `Connection`.
     """
 
     def __init__(self, target: str, timeout: float, retries: int, security: Security) -> None:
         self.target = target
-        self._timeout = timeout
+        self.deadline = partial(_channel.deadline_after, timeout)
         self._retries = retries
         self._security = security
         self._closed = asyncio.Event()
@@ -63,10 +65,6 @@ class AsyncConnection:
         self._plain = spares(
             self.vae, vae_service_pb2_grpc.VaeServiceStub(self._channels[0]), retries
         )
-
-    def deadline(self, timeout: float | None) -> float:
-        """As `Connection.deadline`."""
-        return _channel.deadline_after(self._timeout if timeout is None else timeout)
 
     async def call(
         self,

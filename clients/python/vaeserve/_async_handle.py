@@ -4,7 +4,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
 
 from grpc import aio
@@ -35,15 +35,13 @@ class AsyncHandle:
 
     async def info(self) -> ModelInfo:
         """As `Model.info`."""
-        return await self._info_by(self._connection.deadline(None))
+        return self._info or await self._fetched(self._connection.deadline(None))
 
     def __repr__(self) -> str:
         pinned = "" if self.version is None else f", version={self.version}"
         return f"<AsyncModel {self.name!r}{pinned} at {self._connection.target}>"
 
-    async def _info_by(self, deadline: float) -> ModelInfo:
-        if (known := self._info) is not None:
-            return known
+    async def _fetched(self, deadline: float) -> ModelInfo:
         async with held_by_task(self._fetching, deadline):
             if self._info is None:
                 request = _requests.get_model(self.name, self.version)
@@ -59,13 +57,17 @@ class AsyncHandle:
         timeout: float | None,
         plan_for: Callable[[ModelInfo], Plan[RequestT, ReplyT, ResultT]],
     ) -> ResultT:
-        """Carry out a call, a few parts at a time."""
+        """Carry out a call."""
         deadline = self._connection.deadline(timeout)
-        info = await self._info_by(deadline)
+        info = self._info or await self._fetched(deadline)
         began, batches = time.monotonic(), asked()
         try:
             plan = plan_for(info)
-            replies = await self._send_all(method, plan, deadline, batches)
+            if len(plan.parts) == 1:  # as most calls; a task would cost more than all else here
+                request = plan.build(plan.parts[0])
+                replies = [await self._connection.call(method, request, deadline, batches)]
+            else:
+                replies = await self._send_parts(method, plan, deadline, batches)
         except (InvalidInput, NotFound):
             self._info = None  # perhaps another version is served by now: look again next time
             raise
@@ -74,20 +76,18 @@ class AsyncHandle:
         result = plan.join(replies)
         return result if batches is None else with_latency(result, began, batches)
 
-    async def _send_all(
+    async def _send_parts(
         self,
         method: "aio.UnaryUnaryMultiCallable[RequestT, ReplyT]",
         plan: Plan[RequestT, ReplyT, ResultT],
         deadline: float,
         batches: list[BatchTime] | None,
-    ) -> Sequence[ReplyT]:
-        """Send the parts; the first failure, or a cancel, ends those still under way."""
+    ) -> list[ReplyT]:
+        """As `Handle._send_parts`; a cancel ends them too."""
 
         async def send(part: range) -> ReplyT:
             return await self._connection.call(method, plan.build(part), deadline, batches)
 
-        if len(plan.parts) == 1:  # as most calls are; a task would cost more than all else here
-            return [await send(plan.parts[0])]
         async with aclosing(in_order_awaited(send, each(plan.parts))) as replies:
             return [reply async for reply in replies]
 
@@ -98,7 +98,7 @@ class AsyncHandle:
         plans_for: Callable[[ModelInfo], AsyncIterable[Plan[RequestT, ReplyT, ResultT]]],
     ) -> AsyncGenerator[ResultT, None]:
         """As `Model._stream`."""
-        info = await self._info_by(self._connection.deadline(timeout))
+        info = self._info or await self._fetched(self._connection.deadline(timeout))
 
         async def send(request: RequestT) -> ReplyT:
             deadline = self._connection.deadline(timeout)

@@ -20,7 +20,7 @@ import time
 import grpc
 from grpc import aio
 
-from vaeserve._errors import InvalidInput
+from vaeserve._errors import DeadlineExceeded, InvalidInput
 
 MAX_MESSAGE_BYTES = 64 << 20
 """Largest message in either direction; the server's own default."""
@@ -65,12 +65,18 @@ def open_async_channel(
     return aio.secure_channel(target, credentials, options)
 
 
-def deadline_after(seconds: float) -> float:
+def deadline_after(usual: float, seconds: float | None) -> float:
     """Moment on the monotonic clock; a very long time, infinity included, is cut to 46 days.
+
+    Args:
+        usual: seconds of a call that names none.
+        seconds: of this call, or None.
 
     Raises:
         InvalidInput: seconds below 0, or NaN.
     """
+    if seconds is None:
+        seconds = usual
     if not seconds >= 0:
         raise InvalidInput(f"timeout must be at least 0 seconds, got {seconds}")
     return time.monotonic() + min(seconds, _LONGEST_TIMEOUT)
@@ -79,6 +85,18 @@ def deadline_after(seconds: float) -> float:
 def remaining(deadline: float) -> float:
     """Seconds from now to a moment of `deadline_after`, at least 0."""
     return max(0.0, deadline - time.monotonic())
+
+
+def time_left(deadline: float) -> float:
+    """As `remaining`, for a request that is to be sent.
+
+    Raises:
+        DeadlineExceeded: there is none left.
+    """
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise DeadlineExceeded("the timeout passed before the request was sent")
+    return left
 
 
 def _check_target(target: str) -> None:

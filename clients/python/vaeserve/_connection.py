@@ -12,6 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import grpc
 
 from vaeserve import _channel, _forks
+from vaeserve._channel import time_left
 from vaeserve._errors import (
     ClientClosed,
     DeadlineExceeded,
@@ -65,11 +66,13 @@ class Connection:
         target: where the server is.
         catalogue: stub of the ModelService.
         vae: stub of the VaeService.
+        deadline: when a call that starts now must be over, by its timeout in seconds; None stands
+            for the client's.
     """
 
     def __init__(self, target: str, timeout: float, retries: int, security: Security) -> None:
         self.target = target
-        self._timeout = timeout
+        self.deadline = partial(_channel.deadline_after, timeout)
         self._retries = retries
         self._security = security
         self._closed = threading.Event()
@@ -85,16 +88,13 @@ class Connection:
             self.vae, vae_service_pb2_grpc.VaeServiceStub(self._channels[0]), retries
         )
 
-    def deadline(self, timeout: float | None) -> float:
-        """When a call that starts now must be over; None stands for the client's timeout."""
-        return _channel.deadline_after(self._timeout if timeout is None else timeout)
-
     def call(
         self,
         method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
         request: RequestT,
         deadline: float,
         batches: Batches = None,
+        sent: Any = None,  # a future of grpcio, whose type is private
     ) -> ReplyT:
         """Send one request, and again after a full queue, for as long as the deadline allows.
 
@@ -103,44 +103,11 @@ class Connection:
             request: what to send.
             deadline: moment of `deadline`.
             batches: gets what the server tells of its time, which it is then asked for.
+            sent: the request where it is under way already.
 
         Raises:
             VaeserveError: the call failed, or this is closed.
         """
-        return self._until_answered(None, method, request, deadline, batches)
-
-    def begin(
-        self,
-        method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
-        request: RequestT,
-        deadline: float,
-        batches: Batches = None,
-    ) -> "Pending[ReplyT]":
-        """As `call`, without waiting for the answer.
-
-        Raises:
-            VaeserveError: it cannot be sent.
-        """
-        if self._closed.is_set():
-            raise closed_error(self.target, forked=self._forked)
-        asked = self._metadata(batches)
-        try:
-            sent = method.future(request, timeout=time_left(deadline), metadata=asked)
-        except ValueError:
-            if self._closed.is_set():
-                raise closed_error(self.target, forked=self._forked) from None
-            raise
-        answer = partial(self._until_answered, sent, method, request, deadline, batches)
-        return Pending(answer, sent.cancel)
-
-    def _until_answered(
-        self,
-        sent: Any,  # a future of grpcio, whose type is private; None to send it here
-        method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
-        request: RequestT,
-        deadline: float,
-        batches: Batches,
-    ) -> ReplyT:
         while not self._closed.is_set():
             reply: ReplyT
             try:
@@ -177,6 +144,30 @@ class Connection:
             self._closed.wait(delay)
         raise closed_error(self.target, forked=self._forked)
 
+    def begin(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        request: RequestT,
+        deadline: float,
+        batches: Batches = None,
+    ) -> "Pending[ReplyT]":
+        """As `call`, without waiting for the answer.
+
+        Raises:
+            VaeserveError: it cannot be sent.
+        """
+        if self._closed.is_set():
+            raise closed_error(self.target, forked=self._forked)
+        asked = self._metadata(batches)
+        try:
+            sent = method.future(request, timeout=time_left(deadline), metadata=asked)
+        except ValueError:
+            if self._closed.is_set():
+                raise closed_error(self.target, forked=self._forked) from None
+            raise
+        answer = partial(self.call, method, request, deadline, batches, sent)
+        return Pending(answer, sent.cancel)
+
     def _metadata(self, batches: Batches) -> Metadata:
         own = self._security.metadata()
         return own if batches is None else own + ASK
@@ -208,9 +199,3 @@ def closed_error(target: str, *, forked: bool) -> ClientClosed:
 def spares(checked: Any, plain: Any, retries: int) -> dict[Any, Any]:
     """The plain channel's method for each of the checked one's, where calls are repeated."""
     return {getattr(checked, name): getattr(plain, name) for name in vars(checked) if retries > 0}
-
-
-def time_left(deadline: float) -> float:
-    if (left := _channel.remaining(deadline)) <= 0:
-        raise DeadlineExceeded("the timeout passed before the request was sent")
-    return left

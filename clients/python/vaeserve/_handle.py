@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 
 import grpc
 
@@ -36,15 +36,13 @@ class Handle:
 
         Fetched once, and again after the served version changed.
         """
-        return self._info_by(self._connection.deadline(None))
+        return self._info or self._fetched(self._connection.deadline(None))
 
     def __repr__(self) -> str:
         pinned = "" if self.version is None else f", version={self.version}"
         return f"<Model {self.name!r}{pinned} at {self._connection.target}>"
 
-    def _info_by(self, deadline: float) -> ModelInfo:
-        if (known := self._info) is not None:
-            return known
+    def _fetched(self, deadline: float) -> ModelInfo:
         with held(self._fetching, deadline):
             if self._info is None:
                 request = _requests.get_model(self.name, self.version)
@@ -59,13 +57,17 @@ class Handle:
         timeout: float | None,
         plan_for: Callable[[ModelInfo], Plan[RequestT, ReplyT, ResultT]],
     ) -> ResultT:
-        """Carry out a call, a few parts at a time."""
+        """Carry out a call."""
         deadline = self._connection.deadline(timeout)
-        info = self._info_by(deadline)
+        info = self._info or self._fetched(deadline)
         began, batches = time.monotonic(), asked()
         try:
             plan = plan_for(info)
-            replies = self._send_all(method, plan, deadline, batches)
+            if len(plan.parts) == 1:  # as most calls
+                request = plan.build(plan.parts[0])
+                replies = [self._connection.call(method, request, deadline, batches)]
+            else:
+                replies = self._send_parts(method, plan, deadline, batches)
         except (InvalidInput, NotFound):
             self._info = None  # perhaps another version is served by now: look again next time
             raise
@@ -74,16 +76,14 @@ class Handle:
         result = plan.join(replies)
         return result if batches is None else with_latency(result, began, batches)
 
-    def _send_all(
+    def _send_parts(
         self,
         method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
         plan: Plan[RequestT, ReplyT, ResultT],
         deadline: float,
         batches: list[BatchTime] | None,
-    ) -> Sequence[ReplyT]:
-        """Send the parts; the first failure ends those still under way."""
-        if len(plan.parts) == 1:
-            return [self._connection.call(method, plan.build(plan.parts[0]), deadline, batches)]
+    ) -> list[ReplyT]:
+        """Send them a few at a time; the first failure ends those still under way."""
 
         def begin(part: range) -> Pending[ReplyT]:
             return self._connection.begin(method, plan.build(part), deadline, batches)
@@ -97,7 +97,7 @@ class Handle:
         plans_for: Callable[[ModelInfo], Iterable[Plan[RequestT, ReplyT, ResultT]]],
     ) -> Generator[ResultT, None, None]:
         """Results of plan after plan; each request has a deadline of its own."""
-        info = self._info_by(self._connection.deadline(timeout))
+        info = self._info or self._fetched(self._connection.deadline(timeout))
 
         def begin(request: RequestT) -> Pending[ReplyT]:
             return self._connection.begin(method, request, self._connection.deadline(timeout))

@@ -1,7 +1,7 @@
 """From anything numpy takes to the arrays a request holds, with every check made here. Pure."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +10,10 @@ from vaeserve._errors import InvalidInput
 from vaeserve._foreign import PictureLike, of_pillow, of_torch
 from vaeserve._info import ModelInfo
 from vaeserve._latents import Array, Latents, as_plain, one_space
-from vaeserve.v1 import tensor_pb2, vae_service_pb2 as pb
+from vaeserve.v1 import arrays, tensor_pb2, vae_service_pb2 as pb
 
 _FLOAT32 = np.dtype(np.float32)
-_WIRE_TYPES = {
-    _FLOAT32: tensor_pb2.DATA_TYPE_FLOAT32,
-    np.dtype(np.uint8): tensor_pb2.DATA_TYPE_UINT8,
-}
+_WIRE_TYPES = {_FLOAT32: arrays.FLOAT32, np.dtype(np.uint8): arrays.UINT8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +50,8 @@ def pictures(x: PictureLike, info: ModelInfo) -> Array:
         InvalidInput: another shape, no rows, a dtype that is neither, or uint8 for a model without
             levels.
     """
-    if type(x) is np.ndarray and x.dtype == _FLOAT32 and x.shape[1:] == info.input_shape and len(x):
-        return x  # as it comes from most callers
+    if _is_ready(x, info.input_shape):
+        return x
     array = as_plain(of_pillow(x, info))
     if array.dtype == np.uint8:
         _check_levels(info)
@@ -67,7 +64,7 @@ def pictures(x: PictureLike, info: ModelInfo) -> Array:
     return _with_batch_axis(array, info.input_shape, info, "input rows")
 
 
-def latents(z: npt.ArrayLike, info: ModelInfo) -> Latents:
+def latents(z: npt.ArrayLike, info: ModelInfo) -> Array:
     """Rows of the model's latent space.
 
     Args:
@@ -75,14 +72,15 @@ def latents(z: npt.ArrayLike, info: ModelInfo) -> Latents:
         info: the model.
 
     Returns:
-        [rows, *latent_shape] with the id that `z` carries, or an empty one.
+        [rows, *latent_shape] float32.
 
     Raises:
         InvalidInput: another shape, no rows, or integers.
     """
+    if _is_ready(z, info.latent_shape):
+        return z
     array = _as_float32(as_plain(z), "pass floats")
-    rows = _with_batch_axis(array, info.latent_shape, info, "latent rows")
-    return Latents(rows, z.latent_space_id if isinstance(z, Latents) else "")
+    return _with_batch_axis(array, info.latent_shape, info, "latent rows")
 
 
 def ends(start: PictureLike, end: PictureLike, info: ModelInfo) -> Ends:
@@ -117,12 +115,24 @@ def picture_type(dtype: npt.DTypeLike, info: ModelInfo) -> tensor_pb2.DataType.V
     Raises:
         InvalidInput: neither float32 nor uint8, or uint8 for a model without levels.
     """
+    if dtype is np.float32:  # as in most calls; numpy's own look at it takes longest of all here
+        return arrays.FLOAT32
     wanted = np.dtype(dtype)
     if wanted not in _WIRE_TYPES:
         raise InvalidInput(f"pictures come as float32 or uint8, not as {wanted}")
     if wanted == np.uint8:
         _check_levels(info)
     return _WIRE_TYPES[wanted]
+
+
+def _is_ready(rows: object, row_shape: tuple[int, ...]) -> TypeGuard[Array]:
+    """Whether these are the rows to send as they are, which is what most callers pass."""
+    return (
+        (type(rows) is np.ndarray or type(rows) is Latents)
+        and rows.dtype is _FLOAT32
+        and rows.shape[1:] == row_shape
+        and len(rows) > 0
+    )
 
 
 def _check_levels(info: ModelInfo) -> None:

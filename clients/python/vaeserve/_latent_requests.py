@@ -42,7 +42,7 @@ def edit(
             version=version,
             amounts={name: float(amount) for name, amount in amounts.items()},
             preserve=preserve,
-            outputs=_parts.outputs(latents),
+            outputs=_parts.WITH_LATENTS if latents else (),
             x_hat_dtype=x_hat_dtype,
         )
     except (AttributeError, TypeError, ValueError) as exc:
@@ -51,17 +51,17 @@ def edit(
     def build(part: range) -> pb.EditRequest:
         request = pb.EditRequest()
         request.CopyFrom(asked)
-        if isinstance(checked, Latents):
-            request.latents.CopyFrom(_parts.rows(checked, part))
-            request.latent_space_id = checked.latent_space_id
+        if isinstance(rows, Latents):
+            _parts.put_rows(request.latents, checked, part)
+            request.latent_space_id = rows.latent_space_id
         else:
-            request.input.CopyFrom(_parts.rows(checked, part))
+            _parts.put_rows(request.input, checked, part)
         return request
 
     parts = split(
         info.limits,
         len(checked),
-        request_row=checked[0].nbytes,
+        request_bytes=checked.nbytes,
         reply_row=_parts.generated_bytes(info, x_hat_dtype, latents),
     )
     return Plan(parts, build, lambda replies: _parts.generated(replies, None))
@@ -84,25 +84,26 @@ def score(
     chosen = seed_or_new(seed) if draws else None
 
     def build(part: range) -> pb.ScoreRequest:
-        return pb.ScoreRequest(
+        request = pb.ScoreRequest(
             model=info.name,
             version=version,
-            input=_parts.rows(rows, part),
             draws=draws,
             seed=chosen,
             first_row=first_row + part.start,
         )
+        _parts.put_rows(request.input, rows, part)
+        return request
 
     def join(replies: Sequence[pb.ScoreResponse]) -> Score:
         return Score(
-            reconstruction=_parts.joined([reply.reconstruction_nats for reply in replies]),
-            kl=_parts.joined([reply.kl_nats for reply in replies]),
-            negative_elbo=_parts.joined([reply.negative_elbo_nats for reply in replies]),
-            importance_weighted=_parts.joined([reply.importance_weighted_nats for reply in replies])
+            reconstruction=_parts.joined(replies, "reconstruction_nats"),
+            kl=_parts.joined(replies, "kl_nats"),
+            negative_elbo=_parts.joined(replies, "negative_elbo_nats"),
+            importance_weighted=_parts.joined(replies, "importance_weighted_nats")
             if draws
             else None,
-            percentile=_parts.joined([reply.percentile for reply in replies]),
-            typicality=_parts.joined([reply.typicality for reply in replies]),
+            percentile=_parts.joined(replies, "percentile"),
+            typicality=_parts.joined(replies, "typicality"),
             seed=chosen,
             version=_parts.one_version(replies),
         )
@@ -110,7 +111,7 @@ def score(
     parts = split(
         info.limits,
         len(rows),
-        request_row=rows[0].nbytes,
+        request_bytes=rows.nbytes,
         reply_row=_TERMS * _parts.FLOAT_BYTES,
         most=most,
     )

@@ -1,7 +1,7 @@
 """Latent rows as numpy arrays that know their latent space. Pure."""
 
 from collections.abc import Iterable
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,12 +32,14 @@ class Latents(np.ndarray[Any, np.dtype[np.float32]]):
         plain = as_plain(array)
         if plain.dtype.kind not in "fiub":
             raise InvalidInput(f"latents are numbers, not {plain.dtype}")
-        return _marked(cls, plain.astype(np.float32, copy=False), latent_space_id)
+        return cls.of_floats(plain.astype(np.float32, copy=False), latent_space_id)
 
     @classmethod
     def of_floats(cls, array: Array, latent_space_id: str) -> Self:
         """Wrap an array that is known to be float32, without another look at it."""
-        return _marked(cls, array, latent_space_id)
+        latents = array.view(cls)
+        latents.latent_space_id = latent_space_id
+        return latents
 
     def __array_finalize__(self, source: npt.NDArray[Any] | None) -> None:
         """Called by numpy for each array it derives from this one."""
@@ -66,10 +68,9 @@ class Latents(np.ndarray[Any, np.dtype[np.float32]]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the id with the numbers; numpy alone would drop it."""
-        return _marked, (type(self), np.asarray(self), self.latent_space_id)
+        return type(self).of_floats, (np.asarray(self), self.latent_space_id)
 
 
-_LatentsT = TypeVar("_LatentsT", bound=Latents)
 _JOINS = (np.concatenate, np.stack, np.vstack, np.hstack)
 
 
@@ -94,13 +95,6 @@ def as_plain(array: npt.ArrayLike) -> Array:
     if isinstance(array, np.ma.MaskedArray):
         raise InvalidInput("masked arrays are not taken: fill what is masked first")
     return np.asarray(of_torch(array))
-
-
-def _marked(cls: type[_LatentsT], array: Array, space: str) -> _LatentsT:
-    """View an array of any dtype as latents of a space."""
-    latents = array.view(cls)
-    latents.latent_space_id = space
-    return latents
 
 
 def _unmarked(value: Any) -> Any:

@@ -13,6 +13,8 @@ from vaeserve._results import Generated
 from vaeserve.v1 import arrays, tensor_pb2, vae_service_pb2 as pb
 
 FLOAT_BYTES = 4
+WITH_LATENTS = (pb.GENERATE_OUTPUT_X_HAT, pb.GENERATE_OUTPUT_LATENTS)
+"""Outputs of a call that generates; none at all stands for the pictures alone."""
 
 
 def generated_bytes(
@@ -20,7 +22,8 @@ def generated_bytes(
 ) -> int:
     """Bytes of one generated row: its picture, and its latents when they come along."""
     element = FLOAT_BYTES if dtype == arrays.FLOAT32 else 1
-    return math.prod(info.input_shape) * element + latents * latent_bytes(info)
+    picture = math.prod(info.input_shape) * element
+    return picture + latent_bytes(info) if latents else picture
 
 
 def rows_with_draws(info: ModelInfo, draws: int, instead: str = "") -> int | None:
@@ -48,26 +51,29 @@ def latent_bytes(info: ModelInfo) -> int:
     return math.prod(info.latent_shape) * FLOAT_BYTES
 
 
-def outputs(latents: bool) -> list[pb.GenerateOutput.ValueType]:
-    """Which parts a call that generates asks for."""
-    return [pb.GENERATE_OUTPUT_X_HAT] + latents * [pb.GENERATE_OUTPUT_LATENTS]
+def put_rows(tensor: tensor_pb2.Tensor, array: Array, part: range) -> None:
+    """Write the rows of a part into its request."""
+    arrays.fill_tensor(tensor, array if len(part) == len(array) else array[part.start : part.stop])
 
 
-def rows(array: Array, part: range) -> tensor_pb2.Tensor:
-    """The rows of a part, for its request."""
-    return arrays.to_tensor(array if len(part) == len(array) else array[part.start : part.stop])
+def joined(replies: Sequence[Reply], field: str, *, writable: bool = True) -> Array:
+    """The tensors of one field of all answers as one array that owns its memory.
+
+    Args:
+        replies: the answers, in order.
+        field: name of the field.
+        writable: whether the array must be writable, which costs a copy.
+    """
+    if len(replies) == 1:  # most calls
+        return arrays.from_tensor(getattr(replies[0], field), writable=writable)
+    return np.concatenate([arrays.from_tensor(getattr(reply, field)) for reply in replies])
 
 
-def joined(tensors: Sequence[tensor_pb2.Tensor]) -> Array:
-    """One array that owns its memory and can be written to, unlike the messages it comes from."""
-    if len(tensors) == 1:
-        return arrays.from_tensor(tensors[0], writable=True)
-    return np.concatenate([arrays.from_tensor(tensor) for tensor in tensors])
-
-
-def joined_latents(tensors: Sequence[tensor_pb2.Tensor], space: str) -> Latents:
+def joined_latents(
+    replies: Sequence[Reply], field: str, space: str, *, writable: bool = True
+) -> Latents:
     """The same for latents of a space."""
-    return Latents.of_floats(joined(tensors), space)
+    return Latents.of_floats(joined(replies, field, writable=writable), space)
 
 
 def one_version(replies: Sequence[Reply]) -> int:
@@ -91,7 +97,7 @@ def one_version(replies: Sequence[Reply]) -> int:
 def pictures(replies: Sequence[pb.DecodeResponse] | Sequence[pb.ReconstructResponse]) -> Array:
     """The pictures of all answers."""
     one_version(replies)
-    return joined([reply.x_hat for reply in replies])
+    return joined(replies, "x_hat")
 
 
 def generated(
@@ -104,10 +110,10 @@ def generated(
 ) -> Generated:
     """Join pictures, and latents where the server sent them; `single` drops the axis of pairs."""
     version, space = one_version(replies), replies[0].latent_space_id
-    x_hat = joined([reply.x_hat for reply in replies])
+    x_hat = joined(replies, "x_hat", writable=False)
     latents = None
     if replies[0].HasField("latents"):
-        latents = joined_latents([reply.latents for reply in replies], space)
+        latents = joined_latents(replies, "latents", space, writable=False)
     return Generated(
         pictures=x_hat[0] if single else x_hat,
         latents=latents[0] if single and latents is not None else latents,

@@ -1,7 +1,8 @@
 """How a call of any size becomes requests within the server's limits. Pure."""
 
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from vaeserve._channel import MAX_MESSAGE_BYTES
 from vaeserve._errors import InvalidInput
@@ -21,7 +22,8 @@ ReplyT = TypeVar("ReplyT", bound=Reply)
 ResultT = TypeVar("ResultT")
 
 
-class Plan(NamedTuple, Generic[RequestT, ReplyT, ResultT]):
+@dataclass(slots=True)
+class Plan(Generic[RequestT, ReplyT, ResultT]):
     """How a call is carried out.
 
     Attributes:
@@ -40,7 +42,7 @@ def split(
     limits: Limits,
     rows: int,
     *,
-    request_row: int,
+    request_bytes: int,
     reply_row: int,
     weight: int = 1,
     most: int | None = None,
@@ -50,7 +52,7 @@ def split(
     Args:
         limits: what the server accepts; 0 where it states none.
         rows: rows of the whole call, at least 1.
-        request_row: bytes of a row in the request.
+        request_bytes: bytes of all rows in their requests.
         reply_row: bytes of a row in the answer.
         weight: rows that one of these counts as.
         most: rows of a request for another reason; None for none.
@@ -58,15 +60,17 @@ def split(
     Raises:
         InvalidInput: a single row exceeds a limit.
     """
-    if limits.max_rows and weight > limits.max_rows:
+    given = limits.max_message_bytes
+    room = (given if 0 < given < MAX_MESSAGE_BYTES else MAX_MESSAGE_BYTES) - _ENVELOPE_BYTES
+    most_rows = limits.max_rows // weight if limits.max_rows else rows
+    if most is None:
+        most = rows
+    if rows <= most_rows and rows <= most and request_bytes <= room and rows * reply_row <= room:
+        return [range(rows)]  # most calls
+    if not most_rows:
         raise InvalidInput(f"{weight} steps are more than the {limits.max_rows} rows of a request")
-    room = min(limits.max_message_bytes or MAX_MESSAGE_BYTES, MAX_MESSAGE_BYTES) - _ENVELOPE_BYTES
-    row_bytes = max(request_row, reply_row)
+    row_bytes = max(request_bytes // rows, reply_row)
     if row_bytes > room:
         raise InvalidInput(f"one row takes {row_bytes} bytes, a message has room for {room}")
-    size = min(rows, room // row_bytes, most or rows)
-    if limits.max_rows:
-        size = min(size, limits.max_rows // weight)
-    if size == rows:  # most calls
-        return [range(rows)]
+    size = min(rows, most_rows, most, room // row_bytes)
     return [range(start, min(start + size, rows)) for start in range(0, rows, size)]

@@ -13,7 +13,7 @@ from vaeserve import _inputs, _parts
 from vaeserve._errors import InvalidInput
 from vaeserve._foreign import PictureLike
 from vaeserve._info import ModelInfo
-from vaeserve._latents import Array
+from vaeserve._latents import Array, Latents
 from vaeserve._numbers import whole_number
 from vaeserve._plan import Plan, split
 from vaeserve._results import Generated, Posterior
@@ -22,6 +22,7 @@ from vaeserve.v1 import model_service_pb2, noise, vae_service_pb2 as pb
 
 _UINT32 = 1 << 32
 _PRIORS = {"standard": pb.PRIOR_STANDARD, "fitted": pb.PRIOR_FITTED}
+_WITH_DRAWS = (pb.ENCODE_OUTPUT_MU, pb.ENCODE_OUTPUT_LOG_VAR, pb.ENCODE_OUTPUT_DRAWS)
 _PATHS = {"lerp": pb.INTERPOLATION_PATH_LERP, "slerp": pb.INTERPOLATION_PATH_SLERP}
 
 
@@ -45,29 +46,24 @@ def encode(
     most = _parts.rows_with_draws(info, draws, ", Posterior.sample makes any number")
     rows = _inputs.pictures(x, info)
     chosen = seed_or_new(seed) if draws else None
-    outputs = [pb.ENCODE_OUTPUT_MU, pb.ENCODE_OUTPUT_LOG_VAR]
-    if draws:
-        outputs.append(pb.ENCODE_OUTPUT_DRAWS)
 
     def build(part: range) -> pb.EncodeRequest:
-        return pb.EncodeRequest(
-            model=info.name,
-            version=version,
-            input=_parts.rows(rows, part),
-            outputs=outputs,
-            draws=draws,
-            seed=chosen,
-            first_row=first_row + part.start,
-        )
+        # Without outputs it asks for mu and log_var, and the server takes its shortest way.
+        request = pb.EncodeRequest(model=info.name, version=version)
+        if chosen is not None:
+            request.outputs.extend(_WITH_DRAWS)
+            request.draws = draws
+            request.seed = chosen
+            request.first_row = first_row + part.start
+        _parts.put_rows(request.input, rows, part)
+        return request
 
     def join(replies: Sequence[pb.EncodeResponse]) -> Posterior:
         answered, space = _parts.one_version(replies), replies[0].latent_space_id
         return Posterior(
-            mu=_parts.joined_latents([reply.mu for reply in replies], space),
-            log_var=_parts.joined_latents([reply.log_var for reply in replies], space),
-            draws=_parts.joined_latents([reply.draws for reply in replies], space)
-            if draws
-            else None,
+            mu=_parts.joined_latents(replies, "mu", space),
+            log_var=_parts.joined_latents(replies, "log_var", space),
+            draws=_parts.joined_latents(replies, "draws", space) if draws else None,
             seed=chosen,
             first_row=first_row,
             version=answered,
@@ -76,7 +72,7 @@ def encode(
     parts = split(
         info.limits,
         len(rows),
-        request_row=rows[0].nbytes,
+        request_bytes=rows.nbytes,
         reply_row=(2 + draws) * _parts.latent_bytes(info),
         most=most,
     )
@@ -104,7 +100,7 @@ def sample(
     x_hat_dtype = _inputs.picture_type(dtype, info)
 
     def build(part: range) -> pb.SampleRequest:
-        return pb.SampleRequest(
+        request = pb.SampleRequest(
             model=info.name,
             version=version,
             n=len(part),
@@ -112,12 +108,17 @@ def sample(
             temperature=temperature,
             prior=_PRIORS[prior],
             first_row=first_row + part.start,
-            outputs=_parts.outputs(latents),
             x_hat_dtype=x_hat_dtype,
         )
+        if latents:
+            request.outputs.extend(_parts.WITH_LATENTS)
+        return request
 
     parts = split(
-        info.limits, n, request_row=0, reply_row=_parts.generated_bytes(info, x_hat_dtype, latents)
+        info.limits,
+        n,
+        request_bytes=0,
+        reply_row=_parts.generated_bytes(info, x_hat_dtype, latents),
     )
     return Plan(parts, build, lambda replies: _parts.generated(replies, chosen))
 
@@ -127,21 +128,23 @@ def decode(
 ) -> Plan[pb.DecodeRequest, pb.DecodeResponse, Array]:
     """Plan a decode call; arguments as `Model.decode`."""
     rows = _inputs.latents(z, info)
+    space = z.latent_space_id if isinstance(z, Latents) else ""
     x_hat_dtype = _inputs.picture_type(dtype, info)
 
     def build(part: range) -> pb.DecodeRequest:
-        return pb.DecodeRequest(
+        request = pb.DecodeRequest(
             model=info.name,
             version=version,
-            latents=_parts.rows(rows, part),
-            latent_space_id=rows.latent_space_id,
+            latent_space_id=space,
             x_hat_dtype=x_hat_dtype,
         )
+        _parts.put_rows(request.latents, rows, part)
+        return request
 
     parts = split(
         info.limits,
         len(rows),
-        request_row=rows[0].nbytes,
+        request_bytes=rows.nbytes,
         reply_row=_parts.generated_bytes(info, x_hat_dtype),
     )
     return Plan(parts, build, _parts.pictures)
@@ -164,20 +167,21 @@ def reconstruct(
     x_hat_dtype = _inputs.picture_type(dtype, info)
 
     def build(part: range) -> pb.ReconstructRequest:
-        return pb.ReconstructRequest(
+        request = pb.ReconstructRequest(
             model=info.name,
             version=version,
-            input=_parts.rows(rows, part),
             draw=draw,
             seed=chosen,
             first_row=first_row + part.start,
             x_hat_dtype=x_hat_dtype,
         )
+        _parts.put_rows(request.input, rows, part)
+        return request
 
     parts = split(
         info.limits,
         len(rows),
-        request_row=rows[0].nbytes,
+        request_bytes=rows.nbytes,
         reply_row=_parts.generated_bytes(info, x_hat_dtype),
     )
     return Plan(parts, build, _parts.pictures)
@@ -202,23 +206,25 @@ def interpolate(
     x_hat_dtype = _inputs.picture_type(dtype, info)
 
     def build(part: range) -> pb.InterpolateRequest:
-        return pb.InterpolateRequest(
+        request = pb.InterpolateRequest(
             model=info.name,
             version=version,
             space=ends.space,
-            start=_parts.rows(ends.start, part),
-            end=_parts.rows(ends.end, part),
             latent_space_id=ends.latent_space_id,
             steps=steps,
             path=_PATHS[path],
-            outputs=_parts.outputs(latents),
             x_hat_dtype=x_hat_dtype,
         )
+        if latents:
+            request.outputs.extend(_parts.WITH_LATENTS)
+        _parts.put_rows(request.start, ends.start, part)
+        _parts.put_rows(request.end, ends.end, part)
+        return request
 
     parts = split(
         info.limits,
         len(ends.start),
-        request_row=ends.start[0].nbytes + ends.end[0].nbytes,
+        request_bytes=ends.start.nbytes + ends.end.nbytes,
         reply_row=steps * _parts.generated_bytes(info, x_hat_dtype, latents),
         weight=steps,
     )

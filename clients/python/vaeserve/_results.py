@@ -151,9 +151,9 @@ class Generated(NDArrayOperatorsMixin):
     latency: Latency | None = None
 
     def __post_init__(self) -> None:
-        self.pictures.flags.writeable = False
+        self.pictures.setflags(write=False)
         if self.latents is not None:
-            self.latents.flags.writeable = False
+            self.latents.setflags(write=False)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         """The pictures, for numpy; arguments as in numpy's protocol."""

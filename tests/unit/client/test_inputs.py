@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from unit.client import scripted_server
-from vaeserve import InvalidInput, Latents, Limits, ModelInfo, Preprocessing, _inputs
+from vaeserve import InvalidInput, Latents, Limits, ModelInfo, Preprocessing, _inputs, _requests
 from vaeserve.v1 import model_pb2, tensor_pb2, vae_service_pb2 as pb
+from vaeserve.v1.arrays import from_tensor
 
 
 def info(*, levels: bool = True) -> ModelInfo:
@@ -81,9 +82,16 @@ def test_plain_latents_among_pictures_get_a_hint() -> None:
         _inputs.ends(np.zeros((5, 4)), np.zeros((5, 4)), info())
 
 
-def test_latents_keep_their_id() -> None:
-    assert _inputs.latents(Latents(np.zeros(4), "space-b"), info()).latent_space_id == "space-b"
-    assert _inputs.latents(np.zeros(4), info()).latent_space_id == ""
+@pytest.mark.parametrize("rows", [np.zeros(4), np.zeros((1, 4)), np.zeros((1, 4), np.float32)])
+def test_latents_are_sent_with_their_id(rows: Any) -> None:
+    for z, space in ((Latents(rows, "space-b"), "space-b"), (rows, "")):
+        plan = _requests.decode(info(), 0, z, dtype=np.float32)
+        request = plan.build(plan.parts[0])
+        assert request.latent_space_id == space
+        assert from_tensor(request.latents).shape == (1, 4)
+
+
+def test_latents_are_floats() -> None:
     with pytest.raises(InvalidInput, match="pass floats"):
         _inputs.latents(np.zeros(4, int), info())
 

@@ -31,9 +31,19 @@ class TensorError(ValueError):
 
 
 def to_tensor(array: Array) -> tensor_pb2.Tensor:
-    """Put an array into a message.
+    """Put an array into a message of its own; arguments and errors as `fill_tensor`."""
+    tensor = tensor_pb2.Tensor()
+    fill_tensor(tensor, array)
+    return tensor
+
+
+def fill_tensor(tensor: tensor_pb2.Tensor, array: Array) -> None:
+    """Put an array into a part of a message.
+
+    A tensor that is made first and then put into a message is copied by way of its serialised form.
 
     Args:
+        tensor: the part, still empty.
         array: float32 or uint8, any shape.
 
     Raises:
@@ -46,7 +56,9 @@ def to_tensor(array: Array) -> tensor_pb2.Tensor:
         if wire is None:
             raise TensorError(f"dtype {array.dtype} cannot be sent; use float32 or uint8")
         array = array.astype(little_endian)
-    return tensor_pb2.Tensor(dtype=wire, shape=array.shape, data=array.tobytes())
+    tensor.dtype = wire
+    tensor.shape.extend(array.shape)
+    tensor.data = array.tobytes()
 
 
 def from_tensor(tensor: tensor_pb2.Tensor, *, writable: bool = False) -> Array:
