@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from vaeserve_server.call import Build, Graph, Handled, Plain
+from vaeserve_server.call import Array, Build, Graph, Handled, Plain, Rows
+from vaeserve_server.packing import AsLevels, bare
 
 # What a hostile caller can make us remember: sizes, layouts of one size, and bytes of each.
 _MOST_SIZES = 256
@@ -24,15 +24,13 @@ _MOST_FRAME = 512
 _MOST_TRIES = 16
 
 
-Array = npt.NDArray[np.generic]
-
-
 class _Layout(NamedTuple):
     head: bytes
     tail: bytes
     graph: Graph
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
+    as_levels: bool
     build: Build
 
 
@@ -44,11 +42,12 @@ class Layouts:
         self._by_size: dict[int, tuple[_Layout, ...]] = {}
         self._tries: dict[int, int] = {}
 
-    def find(self, data: bytes) -> tuple[Graph, Array, Build] | None:
+    def find(self, data: bytes) -> tuple[Graph, Rows, Build] | None:
         """What a message asks for, as in Plain, if its like was seen before; rows are a view."""
-        for head, tail, graph, shape, dtype, build in self._by_size.get(len(data), ()):
+        for head, tail, graph, shape, dtype, as_levels, build in self._by_size.get(len(data), ()):
             if data.startswith(head) and data.endswith(tail):
-                return graph, np.ndarray(shape, dtype, data, len(head)), build
+                rows: Array = np.ndarray(shape, dtype, data, len(head))
+                return graph, AsLevels(rows) if as_levels else rows, build
         return None
 
     def learn(self, data: bytes, plain: Plain, handle: Callable[[bytes], Handled]) -> None:
@@ -59,7 +58,7 @@ class Layouts:
             plain: what it asks for.
             handle: parses and checks a message.
         """
-        rows = plain.rows
+        rows, as_levels = bare(plain.rows), type(plain.rows) is AsLevels
         if not isinstance(rows, np.ndarray) or not self._may_try(len(data)):
             return
         array = rows.tobytes()
@@ -72,16 +71,20 @@ class Layouts:
             other = handle(head + inverted + tail)
         except Exception:  # noqa: BLE001  the bytes were not the array's, which harms nobody
             return
-        if not isinstance(other, Plain) or not isinstance(other.rows, np.ndarray):
+        others = bare(other.rows) if isinstance(other, Plain) else None
+        if not isinstance(other, Plain) or not isinstance(others, np.ndarray):
             return
         same = (
             other.graph is plain.graph
             and other.build == plain.build
-            and (other.rows.shape, other.rows.dtype) == (rows.shape, rows.dtype)
-            and other.rows.tobytes() == inverted
+            and type(other.rows) is type(plain.rows)
+            and (others.shape, others.dtype) == (rows.shape, rows.dtype)
+            and others.tobytes() == inverted
         )
         if same:
-            layout = _Layout(head, tail, plain.graph, rows.shape, rows.dtype, plain.build)
+            layout = _Layout(
+                head, tail, plain.graph, rows.shape, rows.dtype, as_levels, plain.build
+            )
             known = self._by_size.get(len(data), ())
             self._by_size[len(data)] = (layout, *known)[:_MOST_LAYOUTS]
 

@@ -52,6 +52,11 @@ class AsLevels(NamedTuple):
         return len(self.rows)
 
 
+def bare(rows: Rows) -> Rows:
+    """Rows as a packer takes them, whatever is wanted of their outputs."""
+    return rows.rows if type(rows) is AsLevels else rows
+
+
 class Buffers(NamedTuple):
     """Where rows are packed.
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from vaeserve_server.call import Outputs, Rows, Timing
+from vaeserve_server.call import Outputs, Timing
 from vaeserve_server.engine import EngineLostError, EngineMemoryError, Slot
 from vaeserve_server.errors import InvalidArgument, OutOfMemory, ServiceError, Unavailable
-from vaeserve_server.packing import AsLevels, finite
+from vaeserve_server.packing import AsLevels, bare, finite
 from vaeserve_server.row_queue import Item
 from vaeserve_server.run_times import RunTimes
 
@@ -73,12 +73,12 @@ class Runner:
         """Run the rows of requests; those that no model may see are answered and left out."""
         start = self._clock()
         try:
-            rows = self._packer.pack([_bare(item.rows) for item in items])
+            rows = self._packer.pack([bare(item.rows) for item in items])
             if not self._packer.sound(rows):
                 self._drop_unsound(items)
                 if not items:
                     return ()
-                rows = self._packer.pack([_bare(item.rows) for item in items])
+                rows = self._packer.pack([bare(item.rows) for item in items])
             as_levels = all(type(item.rows) is AsLevels for item in items)
             outputs = self._engine.run(rows, as_levels=as_levels)
         except Exception as error:  # noqa: BLE001  goes to exactly this batch's callers
@@ -107,7 +107,7 @@ class Runner:
 
     def _drop_unsound(self, items: list[Item]) -> None:
         for item in list(items):
-            problem = self._packer.problem(_bare(item.rows))
+            problem = self._packer.problem(bare(item.rows))
             if problem is not None:
                 items.remove(item)
                 item.finish(problem)
@@ -145,10 +145,6 @@ class Runner:
         """Answer a request with an error, and count it."""
         item.finish(error)
         self._observer.rejected(error.reason)
-
-
-def _bare(rows: Rows) -> Rows:
-    return rows.rows if type(rows) is AsLevels else rows
 
 
 def device_lost() -> ServiceError:
