@@ -23,10 +23,10 @@ _TESTS = Path(__file__).parents[1] / "gpu"
 def parts_of(*, quick: bool) -> list[Part]:
     """The parts in their order; their limits add up to less than the whole run's."""
     if quick:
-        conv, sd = nets.TINY_CONV, nets.TINY_SD
-        measured, served, noisy, checked, soaked = [conv, sd], [conv], [conv], [conv, sd], conv
+        measured = noisy = checked = [nets.TINY]
+        soaked = nets.TINY
     else:
-        measured = served = [nets.CONV64, nets.CONV256, nets.SD512]
+        measured = [nets.CONV64, nets.CONV256, nets.SD512]
         noisy = [nets.MLP, nets.CONV64, nets.SD512]
         checked, soaked = [nets.CONV64, nets.SD512], nets.CONV64
     made = list(dict.fromkeys([*noisy, *measured]))
@@ -40,7 +40,7 @@ def parts_of(*, quick: bool) -> list[Part]:
             Part(f"speed {net.name}", partial(speed.measure, net), limits.get(net.name, 40.0))
             for net in measured
         ),
-        *(Part(f"service {net.name}", partial(service.measure, net), 45) for net in served),
+        *(Part(f"service {net.name}", partial(service.measure, net), 45) for net in measured),
         Part("workers", partial(service.workers, soaked), 25),
         Part("noise", partial(noise.measure, noisy), 15),
         Part("memory", partial(service.soak, soaked), 20),

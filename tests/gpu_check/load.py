@@ -76,7 +76,7 @@ def serving(
     options = ["--device", setting.device, "--workers", str(workers)]
     options += ["--max-rows", str(most_rows), "--max-queue-rows", str(_QUEUE_ROWS)]
     if "--execution" in known_options():
-        options += ["--execution", "bound" if setting.on_cuda else "auto"]
+        options += ["--execution", "bound"]  # on a CPU too: the same code
     # What the benchmark's servers are told; the training settings are not looked at.
     latent = math.prod(net.latent_shape)
     model = Model(model_name(net, precision), net.input_shape, latent, TrainSettings())

@@ -7,7 +7,7 @@ parameters. The encoder beside it is small and only of the right shapes.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
@@ -21,6 +21,7 @@ Modules = tuple[nn.Module, nn.Module]
 
 _GROUPS = 32
 _SEED = 0
+_LAST_SCALE = 0.25  # so that random weights give pictures of about [-1, 1], as trained ones do
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,10 @@ class SdDecoder(nn.Module):
                 parts += [nn.Upsample(scale_factor=2.0), nn.Conv2d(above, above, 3, padding=1)]
             below = above
         parts += [nn.GroupNorm(_GROUPS, below, eps=1e-6), nn.SiLU()]
-        self.body = nn.Sequential(*parts, nn.Conv2d(below, 3, 3, padding=1))
+        last = nn.Conv2d(below, 3, 3, padding=1)
+        with torch.no_grad():
+            last.weight.mul_(_LAST_SCALE)
+        self.body = nn.Sequential(*parts, last)
 
     def forward(self, z: Tensor) -> Tensor:
         x_hat: Tensor = self.body(z)
@@ -186,10 +190,8 @@ MLP = _own("mlp", "mlp", (1, 28, 28), 20, 1024, 64)
 CONV64 = _own("conv64", "conv", (3, 64, 64), 128, 1024, 64)
 CONV256 = _own("conv256", "conv", (3, 256, 256), 128, 256, 16)
 SD512 = _sd("sd512", 64, SD_CHANNELS, 16, 1)
-TINY_CONV = _own("tiny-conv", "conv", (3, 16, 16), 8, 8, 4)
-TINY_SD = _sd("tiny-sd", 2, (32, 32, 32, 32), 2, 1)
-
-NETS = {net.name: net for net in (MLP, CONV64, CONV256, SD512, TINY_CONV, TINY_SD)}
+TINY = replace(_sd("tiny", 2, (32, 32, 32, 32), most=4, rows=2), graphs=("encoder", "decoder"))
+"""Of the last one's kind, for dry runs."""
 
 
 def parameters(module: nn.Module) -> int:

@@ -16,8 +16,6 @@ from pathlib import Path
 
 from gpu_check.findings import Finding, Notes
 
-# Imported once, before any part: they take seconds, and start nothing on a device.
-_PRELOADED = ("numerics", "speed", "service", "noise", "bundles")
 _JOIN_S = 10
 
 
@@ -86,8 +84,8 @@ def run_parts(
     Returns:
         findings in order, and why parts failed, by name.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([f"gpu_check.{name}" for name in _PRELOADED])
+    # This process has imported everything, which takes seconds, and started nothing on a device.
+    context = multiprocessing.get_context("fork")
     findings, failures = list[Finding](), dict[str, str]()
     began = time.monotonic()
     for part in parts:
@@ -106,7 +104,7 @@ def run_parts(
 
 
 def _run(
-    context: multiprocessing.context.ForkServerContext,
+    context: multiprocessing.context.ForkContext,
     part: Part,
     setting: Setting,
     known: Sequence[Finding],
