@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -43,7 +44,7 @@ class Peak:
     source: str = "data sheet"
 
 
-# Data sheets, dense: TFLOP/s and GB/s. The first name that the device's contains counts.
+# Data sheets, dense: TFLOP/s and GB/s. The first that is a word of the device's name counts.
 _PEAKS = {
     "B200": (1100, 2250, 8000),
     "H200": (494, 989, 4800),
@@ -115,7 +116,7 @@ def peak_of(setting: Setting) -> Peak | None:
         return None
     name = device_name(setting)
     for part, (float32, fp16, bandwidth) in _PEAKS.items():
-        if part in name:
+        if re.search(rf"\b{part}\b", name):
             return Peak(float32 * 1e12, fp16 * 1e12, bandwidth * 1e9)
     return _measured(torch.device("cuda", setting.index))
 
@@ -149,13 +150,13 @@ class Gauge:
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._process: subprocess.Popen[bytes] | None = None
-        self._samples = list[tuple[float, float]]()
+        self._samples = list[float]()
 
     def __enter__(self) -> Self:
         if self._setting.on_cuda and shutil.which(_SMI):
             self._file = tempfile.TemporaryFile()  # closed in __exit__
             self._process = subprocess.Popen(
-                [*_query_command(self._setting, "utilization.gpu,memory.used"), _LOOP],
+                [*_query_command(self._setting, "utilization.gpu"), _LOOP],
                 stdout=self._file,
             )
         return self
@@ -173,14 +174,15 @@ class Gauge:
         with self._file as file:
             file.seek(0)
             # The last line may be cut.
-            lines = [line for line in file.read().decode().splitlines()[:-1] if "," in line]
-        self._samples = [(float(a), float(b)) for a, b in (line.split(",") for line in lines)]
+            lines = file.read().decode().splitlines()[:-1]
+        # A part of a divided device has none: [N/A].
+        self._samples = [float(line) for line in lines if line.strip().isdigit()]
 
     @property
     def busy_percent(self) -> float | None:
         """Median of what was sampled between the first and last quarter."""
         inner = self._samples[len(self._samples) // 4 : -(len(self._samples) // 4) or None]
-        return statistics.median(busy for busy, _ in inner) if inner else None
+        return statistics.median(inner) if inner else None
 
 
 def device_memory_mb(setting: Setting) -> float | None:

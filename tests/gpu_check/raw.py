@@ -46,7 +46,7 @@ def make_session(
     settings = ort.SessionOptions()
     settings.log_severity_level = 3
     if not setting.on_cuda:
-        settings.intra_op_num_threads = 1
+        settings.intra_op_num_threads = 1 if setting.quick else 0
         return ort.InferenceSession(content, settings, providers=[CPU])
     ort.preload_dlls()
     settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

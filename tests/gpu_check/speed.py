@@ -6,13 +6,14 @@ wait for the device.
 
 import math
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from gpu_check.bundles import PRECISIONS, graph_bytes
-from gpu_check.findings import Finding, Notes
+from gpu_check.findings import Finding, Notes, value_of
 from gpu_check.machine import Peak, peak_of
 from gpu_check.nets import Net
 from gpu_check.parts import Setting
@@ -24,7 +25,6 @@ _VARIANTS = {
     "NHWC": {"prefer_nhwc": "1"},
     "CUDA graph": {"enable_cuda_graph": "1"},
 }
-_COMPILED = "decoder"  # compiling takes tens of seconds
 
 
 def measure(net: Net, setting: Setting, known: Sequence[Finding], notes: Notes) -> None:
@@ -39,10 +39,16 @@ def measure(net: Net, setting: Setting, known: Sequence[Finding], notes: Notes) 
             _floor(net, graph, precision, bucket, rate, peak, notes)
     for (graph, precision), bucket in best.items():
         _torch(net, graph, precision, bucket, setting, notes, compiled=False)
-    if not setting.quick:
-        for (graph, precision), bucket in best.items():
-            if graph == _COMPILED:
-                _torch(net, graph, precision, bucket, setting, notes, compiled=True)
+
+
+def measure_compiled(
+    nets: Sequence[Net], setting: Setting, known: Sequence[Finding], notes: Notes
+) -> None:
+    """The part that compiles: tens of seconds a graph, hence the last and decoders only."""
+    for net, precision in product(nets, PRECISIONS):
+        best = value_of(known, net.name, f"raw decoder {precision}, best batch")
+        bucket = int(best or net.most_rows)
+        _torch(net, "decoder", precision, bucket, setting, notes, compiled=True)
 
 
 def _raw(net: Net, graph: str, precision: str, setting: Setting, notes: Notes) -> tuple[int, float]:
