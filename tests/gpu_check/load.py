@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
+import grpc
 import numpy as np
 
 from bench.models import Model
@@ -72,6 +73,9 @@ def serving(
         setting: says which device.
         most_rows: of a batch.
         workers: processes that feed the device.
+
+    Raises:
+        RuntimeError: it does not start; with the end of its log.
     """
     options = ["--device", setting.device, "--workers", str(workers)]
     options += ["--max-rows", str(most_rows), "--max-queue-rows", str(_QUEUE_ROWS)]
@@ -83,7 +87,11 @@ def serving(
     repository = repository_of(setting, net, precision)
     settings = Settings(model, repository, 1, sys.executable, setting.home)
     with stopping(Vaeserve(settings, *options)) as server:
-        server.wait_until_ready()
+        try:
+            server.wait_until_ready()
+        except grpc.RpcError as error:
+            log = server.process.log.read_text(errors="replace").strip()
+            raise RuntimeError(f"the server does not start: {log[-1000:]}") from error
         yield server
 
 
