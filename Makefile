@@ -64,7 +64,7 @@ wheel: $(STAMP) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel
 
 clean: ## Remove everything that make made
-	rm -rf $(VENV) dist demo .image
+	rm -rf $(VENV) $(GPU_VENV) dist demo .image
 
 .PHONY: bench bench-sdk bench-peers
 BENCH_PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target
@@ -86,6 +86,21 @@ bench-peers: $(STAMP) ## Install what bench compares with (Triton, uvloop) into 
 	$(BENCH_PIP) .bench/peers/triton-server --no-deps nvidia-pytriton==0.7.0
 	$(BENCH_PIP) .bench/peers/triton-python 'numpy<2' onnxruntime==1.32.0
 	$(BENCH_PIP) .bench/peers/uvloop uvloop==0.23.0
+
+# An environment of its own: onnxruntime and onnxruntime-gpu own one import name.
+GPU_VENV := .venv-gpu
+GPU_STAMP := $(GPU_VENV)/installed
+GPU_TOOLS = pytest pytest-asyncio pytest-timeout hypothesis
+
+$(GPU_STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(GPU_VENV)
+	$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-e '.[gpu,train,loadtest]' $(GPU_TOOLS) -c constraints.txt
+	@touch $@
+
+.PHONY: gpu-check
+gpu-check: $(GPU_STAMP) ## Check and measure serving on CUDA (9 minutes); GPU_CHECK='--device cuda:1'
+	PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(GPU_VENV)/bin/python -m gpu_check $(GPU_CHECK)
 
 .PHONY: image image-check
 image: $(STAMP) ## Build the image of the server with Docker or buildah; EXTRA=gpu, BASE=IMAGE
