@@ -25,7 +25,7 @@ test: lint ## Lint, type checks and every test
 	-test -x $(PERF_ANALYZER)/perf_analyzer || $(MAKE) --no-print-directory perf-analyzer # its tests skip without it
 	$(BIN)/python -m pytest
 
-lint: $(STAMP) proto-check ## ruff, mypy, import rules, proto lint and drift
+lint: $(STAMP) proto-check graphs-check ## ruff, mypy, import rules, proto lint and drift
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -37,6 +37,13 @@ fmt: $(STAMP) ## Format and fix what can be fixed
 
 proto: $(STAMP) ## Regenerate the wire code
 	$(BIN)/python proto/generate.py
+
+.PHONY: graphs graphs-check
+graphs: $(STAMP) ## Rewrite the small graphs that run beside a model's own on its device
+	$(BIN)/python server/generate_graphs.py
+
+graphs-check: $(STAMP)
+	$(BIN)/python server/generate_graphs.py --check
 
 proto-check: $(STAMP)
 	$(BIN)/buf lint proto
