@@ -19,6 +19,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from vaeserve_server.call import Call, Done, Rows
 from vaeserve_server.config import Placement
@@ -31,7 +32,7 @@ from vaeserve_server.errors import (
 )
 from vaeserve_server.row_queue import Batch, Item, RowQueue
 from vaeserve_server.run_times import RunTimes
-from vaeserve_server.runner import Device, Observer, Runner, device_lost
+from vaeserve_server.runner import Crew, Device, Observer, Runner, device_lost
 from vaeserve_server.turn import Turn
 
 _log = logging.getLogger(__name__)
@@ -78,17 +79,8 @@ class Batcher:
             clock: monotonic seconds.
         """
         devices = {slot.device: Device() for slot in slots}
-        self._idle = [
-            Runner(
-                slot,
-                devices[slot.device],
-                name=name,
-                run_times=run_times,
-                observer=observer,
-                clock=clock,
-            )
-            for slot in slots
-        ]
+        runner = partial(Runner, name=name, run_times=run_times, observer=observer, clock=clock)
+        self._crew = Crew([runner(slot, devices[slot.device]) for slot in slots])
         self._max_rows = max_rows
         self._max_queue_rows = max_queue_rows
         self._max_delay_s = max_delay_s
@@ -99,7 +91,6 @@ class Batcher:
         self._inline_below_s = {"auto": _HAND_OVER_S, "inline": math.inf, "thread": -1.0}[placement]
         self._clock = clock
         self._queue = RowQueue()
-        self._running_rows = 0
         self._unanswered = 0
         self._closed = False
         self._dead = False
@@ -145,7 +136,7 @@ class Batcher:
                 self._queue.push(Item(rows, count, call, done, now))
                 self._unanswered += 1
                 full = self._queue.rows >= self._max_rows
-                if not self._turn.add(self, full=full) and self._idle:
+                if not self._turn.add(self, full=full) and self._crew:
                     self._wake.notify()
         except ServiceError as refusal:
             self._observer.rejected(refusal.reason)
@@ -183,7 +174,7 @@ class Batcher:
             raise RuntimeError("the batcher has died; the log says of what")
         if self._closed:
             raise Unavailable("the server is shutting down", reason="DRAINING")
-        waiting, running = self._queue.rows, self._running_rows
+        waiting, running = self._queue.rows, self._crew.running_rows
         if waiting + rows > self._max_queue_rows:
             raise Overloaded(
                 f"{waiting} rows wait already, at most {self._max_queue_rows} may",
@@ -227,23 +218,13 @@ class Batcher:
             raise
 
     def _free_runner(self) -> Runner | None:
-        """Whose turn it is, if anything waits that can begin; the lock is held.
-
-        On a device that is free, or else on one that would pack ahead, if a full batch waits.
-        """
-        if not self._queue or not self._idle:
-            return None
-        runner = min(self._idle, key=_load) if len(self._idle) > 1 else self._idle[0]
-        if runner.device.running and self._queue.rows < self._max_rows:
-            return None
-        return runner
+        """Whose turn it is, if anything waits that can begin; the lock is held."""
+        return self._crew.next(full=self._queue.rows >= self._max_rows) if self._queue else None
 
     def _take(self, runner: Runner) -> Batch:
         """Take what fits, and the runner with it; the lock is held."""
         batch = self._queue.take(self._max_rows, self._clock())
-        self._running_rows += batch.rows
-        self._idle.remove(runner)
-        runner.device.running += 1
+        self._crew.begin(runner, batch.rows)
         return batch
 
     def _company(self) -> bool:
@@ -289,9 +270,7 @@ class Batcher:
 
     def _free(self, runner: Runner, batch: Batch) -> None:
         with self._lock:
-            self._idle.append(runner)
-            runner.device.running -= 1
-            self._running_rows -= batch.rows
+            self._crew.end(runner, batch.rows)
             if self._closed:
                 self._wake.notify_all()
             elif self._queue:
@@ -303,7 +282,7 @@ class Batcher:
         with self._lock:
             first = not self._dead
             self._closed = self._dead = True
-            self._idle.clear()
+            self._crew.disband()
             left = self._queue.clear()
             self._unanswered -= len(left)
             self._wake.notify_all()
@@ -312,7 +291,3 @@ class Batcher:
             item.finish(device_lost() if lost else RuntimeError("the batcher died"))
         if first:
             self._on_death(cause)
-
-
-def _load(runner: Runner) -> int:
-    return runner.device.running

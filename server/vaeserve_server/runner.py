@@ -147,6 +147,57 @@ class Runner:
         self._observer.rejected(error.reason)
 
 
+class Crew:
+    """The runners of a batcher, and which of them are free; the batcher guards it.
+
+    Attributes:
+        running_rows: rows that are being run.
+    """
+
+    def __init__(self, runners: list[Runner]) -> None:
+        """All of them are free."""
+        self.running_rows = 0
+        self._free = runners
+
+    def __bool__(self) -> bool:
+        """Whether any is free."""
+        return bool(self._free)
+
+    def next(self, *, full: bool) -> Runner | None:
+        """Whose turn it is, if anybody's.
+
+        On a device that is free; or, to pack ahead, on the one with the least to do.
+
+        Args:
+            full: whether a full batch waits. A smaller one does better to grow than to be packed
+                ahead.
+        """
+        if not self._free:
+            return None
+        runner = min(self._free, key=_load) if len(self._free) > 1 else self._free[0]
+        return runner if full or not runner.device.running else None
+
+    def begin(self, runner: Runner, rows: int) -> None:
+        """A free runner has got a batch."""
+        self._free.remove(runner)
+        runner.device.running += 1
+        self.running_rows += rows
+
+    def end(self, runner: Runner, rows: int) -> None:
+        """It has run it."""
+        self._free.append(runner)
+        runner.device.running -= 1
+        self.running_rows -= rows
+
+    def disband(self) -> None:
+        """Nobody is free any more."""
+        self._free.clear()
+
+
+def _load(runner: Runner) -> int:
+    return runner.device.running
+
+
 def device_lost() -> ServiceError:
     """For callers whose rows nobody will run: another server may."""
     return Unavailable("the device has failed, the server is ending", reason="DRAINING")
