@@ -3,7 +3,7 @@
 `chaining` has the formula, `server/generate_graphs.py` the graph between the two.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +16,16 @@ from vaeserve_server.call import Array, Floats, Outputs, Rows
 from vaeserve_server.chaining import Chained
 from vaeserve_server.device_ends import Intake, Outlet, Posterior, fetched
 from vaeserve_server.errors import ServiceError
+from vaeserve_server.memory import Memory
 from vaeserve_server.packing import Packer
 
 _ENCODED, _DECODED = 0, 1  # the two row counts of a run
+_NUMBERS: tuple[tuple[str, tuple[int, ...], npt.DTypeLike], ...] = (
+    ("first", (), np.int32),
+    ("second", (), np.int32),
+    ("first_weight", (1,), np.float32),
+    ("second_weight", (1,), np.float32),
+)
 
 
 class ChainBatch(NamedTuple):
@@ -34,6 +41,36 @@ class ChainBatch(NamedTuple):
 
     def __len__(self) -> int:
         return self.rows
+
+
+class _Optional:
+    """Rows that most batches have none of, and that are 0 then: not copied as long as they are."""
+
+    def __init__(self, memory: Memory, limit: int, size: int, rows: int) -> None:
+        self._memory = memory
+        self._staged = memory.staging((limit, size), np.float32)
+        self.tensor = Tensor(memory.buffer(self._staged.nbytes), (size,), np.float32, rows)
+        self._given = False
+        self._rows_there = 0  # those behind are 0 on the device
+
+    def begin(self, given: Iterable[bool]) -> None:
+        """Whether any part of a batch has some."""
+        self._given = any(given)
+
+    def put(self, rows: slice, values: Floats | None) -> None:
+        """Stage a part's."""
+        if self._given:
+            self._staged[rows] = 0 if values is None else values
+
+    def copy(self, rows: int) -> None:
+        """Bring the device up to date."""
+        if self._given:
+            self._memory.to_device(self.tensor.buffer, self._staged[:rows])
+            self._rows_there = max(self._rows_there, rows)
+        elif self._rows_there:
+            self._staged[: self._rows_there] = 0
+            self._memory.to_device(self.tensor.buffer, self._staged[: self._rows_there])
+            self._rows_there = 0
 
 
 class ChainSlot:
@@ -80,20 +117,19 @@ class ChainSlot:
         preprocessing = info.preprocessing if levels is not None else None
         self._outlet = Outlet(memory, graphs, limit, tuple(info.input_shape), preprocessing)
 
-        self._staged: dict[str, Array] = {}
-        self._given: dict[str, Tensor] = {}
-
-        def given(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike, rows: int) -> None:
-            self._staged[name] = memory.staging((limit, *shape), dtype)
-            buffer = memory.buffer(self._staged[name].nbytes)
-            self._given[name] = Tensor(buffer, shape, dtype, rows)
-
-        given("eps", (size,), np.float32, _ENCODED)
-        for name in ("first", "second"):
-            given(name, (), np.int32, _DECODED)
-        for name in ("first_weight", "second_weight"):
-            given(name, (1,), np.float32, _DECODED)
-        given("move", (size,), np.float32, _DECODED)
+        # One copy for all four: it takes as long as any of them.
+        self._numbers = memory.staging((4, limit), np.int32)
+        self._first, self._second = self._numbers[:2]
+        self._weights = self._numbers[2:].view(np.float32)
+        self._numbers_there = memory.buffer(self._numbers.nbytes)
+        row = self._numbers[0].nbytes
+        given = {
+            name: Tensor(self._numbers_there.part(at * row, row), shape, dtype, _DECODED)
+            for at, (name, shape, dtype) in enumerate(_NUMBERS)
+        }
+        self._eps = _Optional(memory, limit, size, _ENCODED)
+        self._move = _Optional(memory, limit, size, _DECODED)
+        given |= {"eps": self._eps.tensor, "move": self._move.tensor}
         flat = {
             name: tensor._replace(shape=(size,))
             for name, tensor in (("mu", self._posterior.mu), ("log_var", self._posterior.log_var))
@@ -103,29 +139,29 @@ class ChainSlot:
             self._intake.values, [self._posterior.mu, self._posterior.log_var]
         )
         z = self._z._replace(shape=(size,), rows=_DECODED)
-        self._latents = Bound(graphs.latents, memory, flat | self._given, {"z": z})
+        self._latents = Bound(graphs.latents, memory, flat | given, {"z": z})
         self._decode = decoder.between(self._z, [self._outlet.values])
 
     def pack(self, parts: Sequence[Rows]) -> ChainBatch:
         """See engine.BatchPacker."""
         chained = [part for part in parts if isinstance(part, Chained)]
         x = self._packer.pack([part.x for part in chained])
-        staged = self._staged
+        self._eps.begin(part.eps is not None for part in chained)
+        self._move.begin(part.move is not None for part in chained)
         encoded = decoded = 0
         for part in chained:
             inputs = slice(encoded, encoded + len(part.x))
             outputs = slice(decoded, decoded + len(part))
-            staged["eps"][inputs] = 0 if part.eps is None else part.eps
             # Numbers of rows of the request become numbers of rows of the batch.
-            staged["first"][outputs] = part.first + encoded
-            staged["second"][outputs] = part.second + encoded
-            staged["first_weight"][outputs, 0] = part.first_weight
-            staged["second_weight"][outputs, 0] = part.second_weight
-            staged["move"][outputs] = 0 if part.move is None else part.move
+            self._first[outputs] = part.first + encoded
+            self._second[outputs] = part.second + encoded
+            self._weights[0, outputs] = part.first_weight
+            self._weights[1, outputs] = part.second_weight
+            self._eps.put(inputs, part.eps)
+            self._move.put(outputs, part.move)
             encoded, decoded = inputs.stop, outputs.stop
         # Padding rows must name rows that there are.
-        for name in ("first", "second"):
-            staged[name][decoded : self.bucket(decoded)] = 0
+        self._numbers[:2, decoded : self.bucket(decoded)] = 0
         return ChainBatch(x, decoded)
 
     def sound(self, rows: ChainBatch) -> bool:
@@ -149,9 +185,9 @@ class ChainSlot:
         encoded, decoded = len(rows.x), rows.rows
         inputs, outputs = self.bucket(encoded), self.bucket(decoded)
         self._intake.copy(rows.x)
-        for name, tensor in self._given.items():
-            count = inputs if tensor.rows == _ENCODED else outputs
-            self._memory.to_device(tensor.buffer, self._staged[name][:count])
+        self._memory.to_device(self._numbers_there, self._numbers)
+        self._eps.copy(encoded)
+        self._move.copy(decoded)
         with self._turn:
             self._intake.convert(inputs)
             self._encode.run(inputs)
