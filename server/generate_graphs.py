@@ -62,7 +62,10 @@ def graphs() -> dict[str, bytes]:
             [
                 node("Mul", ["log_var", "half"], ["log_std"]),
                 node("Exp", ["log_std"], ["std"]),
-                node("Mul", ["std", "eps"], ["noise"]),
+                node("Mul", ["std", "eps"], ["product"]),
+                # The mean is asked for by eps = 0, and must not be lost where sigma overflows.
+                node("Equal", ["eps", "zero"], ["none"]),
+                node("Where", ["none", "zero", "product"], ["noise"]),
                 node("Add", ["mu", "noise"], ["drawn"]),
                 node("Gather", ["drawn", "first"], ["from"]),
                 node("Gather", ["drawn", "second"], ["to"]),
@@ -79,7 +82,7 @@ def graphs() -> dict[str, bytes]:
                 ("move", _FLOAT, ["rows", "size"]),
             ],
             [("z", _FLOAT, ["rows", "size"])],
-            [half],
+            [half, zero],
         ),
     }
 

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 import signal
+import threading
 import time
 from http.server import HTTPServer
 
@@ -57,6 +58,8 @@ class App:
         self._catalogue: Catalogue | None = None
         self._draining = False
         self.device_lost = False
+        self._ending = threading.Lock()
+        self._ended_itself = False
         self.metrics = Metrics()
         vae = VaeHandlers(self._served, self.metrics)
         methods = method_table(vae, ModelHandlers(self._served)) + self._oip_methods()
@@ -151,16 +154,16 @@ class App:
         """Nothing is ready any more; without its device the process is of no use at all."""
         if isinstance(cause, EngineLostError):
             self.device_lost = True
-            self._health.not_ready()
-            os.kill(os.getpid(), signal.SIGTERM)
-        else:
-            self._died()
+        self._died()
 
     def _died(self) -> None:
         """A thread that everybody needs has died of a bug: nothing is ready any more."""
         self._health.not_ready()
-        if not self._alone:
-            os.kill(os.getpid(), signal.SIGTERM)  # drains; the supervisor then replaces this worker
+        with self._ending:
+            # Drains; a supervisor then replaces this worker. Once: a second signal ends at once.
+            if (self.device_lost or not self._alone) and not self._ended_itself:
+                self._ended_itself = True
+                os.kill(os.getpid(), signal.SIGTERM)
 
     def _oip_methods(self) -> list[Method]:
         models = OipModels()

@@ -79,6 +79,7 @@ class Batcher:
             clock: monotonic seconds.
         """
         devices = {slot.device: Device() for slot in slots}
+        self._devices = len(devices)
         runner = partial(Runner, name=name, run_times=run_times, observer=observer, clock=clock)
         self._crew = Crew([runner(slot, devices[slot.device]) for slot in slots])
         self._max_rows = max_rows
@@ -93,7 +94,7 @@ class Batcher:
         self._queue = RowQueue()
         self._unanswered = 0
         self._closed = False
-        self._dead = False
+        self._cause: BaseException | None = None
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._threads = [
@@ -136,7 +137,7 @@ class Batcher:
                 self._queue.push(Item(rows, count, call, done, now))
                 self._unanswered += 1
                 full = self._queue.rows >= self._max_rows
-                if not self._turn.add(self, full=full) and self._crew:
+                if not self._turn.add(self, full=full) and self._free_runner() is not None:
                     self._wake.notify()
         except ServiceError as refusal:
             self._observer.rejected(refusal.reason)
@@ -170,24 +171,24 @@ class Batcher:
             thread.join(max(0.0, end - time.monotonic()))
 
     def _admit(self, rows: int, call: Call, now: float) -> None:
-        if self._dead:
-            raise RuntimeError("the batcher has died; the log says of what")
+        if self._cause is not None:
+            raise _end(self._cause)
         if self._closed:
             raise Unavailable("the server is shutting down", reason="DRAINING")
         waiting, running = self._queue.rows, self._crew.running_rows
         if waiting + rows > self._max_queue_rows:
             raise Overloaded(
                 f"{waiting} rows wait already, at most {self._max_queue_rows} may",
-                retry_after_s=self._predict(running) + self._predict(waiting),
+                retry_after_s=self._wait(running, waiting),
             )
         if call.deadline is None:
             return
         if now >= call.deadline:
             raise DeadlineExceeded("the deadline had passed on arrival", reason="EXPIRED")
-        if not (waiting or running):
+        if not waiting and self._crew.idle_device:
             # The run starts at once: trying costs less than a prediction that may be stale.
             return
-        wait = self._predict(running) + self._predict(waiting + rows)
+        wait = self._wait(running, waiting + rows)
         if now + wait > call.deadline:
             raise DeadlineExceeded(
                 f"{waiting + running} rows are ahead, about {wait:.3f} s; "
@@ -197,6 +198,10 @@ class Batcher:
 
     def _predict(self, rows: int) -> float:
         return self._run_times.predict(rows, self._max_rows)
+
+    def _wait(self, running: int, waiting: int) -> float:
+        """Seconds until all devices together have run so many rows."""
+        return (self._predict(running) + self._predict(waiting)) / self._devices
 
     def _loop(self) -> None:
         try:
@@ -225,6 +230,8 @@ class Batcher:
         """Take what fits, and the runner with it; the lock is held."""
         batch = self._queue.take(self._max_rows, self._clock())
         self._crew.begin(runner, batch.rows)
+        if self._free_runner() is not None:
+            self._wake.notify()  # another slot can begin with what is left
         return batch
 
     def _company(self) -> bool:
@@ -280,14 +287,20 @@ class Batcher:
         """Only a bug or a lost device gets here. Nobody may be left waiting."""
         _log.critical("batcher died", exc_info=cause)
         with self._lock:
-            first = not self._dead
-            self._closed = self._dead = True
+            first = self._cause is None
+            self._closed, self._cause = True, self._cause or cause
             self._crew.disband()
             left = self._queue.clear()
             self._unanswered -= len(left)
             self._wake.notify_all()
-        lost = isinstance(cause, EngineLostError)
         for item in left:
-            item.finish(device_lost() if lost else RuntimeError("the batcher died"))
+            item.finish(_end(cause))
         if first:
             self._on_death(cause)
+
+
+def _end(cause: BaseException) -> Exception:
+    """What callers of a dead batcher are told."""
+    if isinstance(cause, EngineLostError):
+        return device_lost()
+    return RuntimeError("the batcher has died; the log says of what")

@@ -1,7 +1,8 @@
 """A session between buffers that never move."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import NamedTuple
 
 import numpy.typing as npt
 import onnxruntime as ort
@@ -35,14 +36,14 @@ class Tensor(NamedTuple):
 
 
 class Bound:
-    """Runs a session from some buffers to others.
+    """Runs a graph from some buffers to others.
 
     What is bound for a row count is kept: binding takes as long as a small run.
     """
 
     def __init__(
         self,
-        session: ort.InferenceSession,
+        session_of: Callable[..., ort.InferenceSession],
         memory: Memory,
         inputs: Mapping[str, Tensor],
         outputs: Mapping[str, Tensor],
@@ -51,19 +52,18 @@ class Bound:
         """Remember the buffers.
 
         Args:
-            session: of a graph.
+            session_of: the graph's session for such row counts.
             memory: whose buffers they are.
             inputs: by name.
             outputs: by name.
-            graph_ids: numbers for CUDA graphs of this session, each used once; None where runs are
-                not recorded.
+            graph_ids: numbers for CUDA graphs, each used once; None where runs are not recorded.
         """
-        self._session = session
+        self._session_of = session_of
         self._memory = memory
         self._inputs = inputs
         self._outputs = outputs
         self._graph_ids = graph_ids
-        self._known: dict[tuple[int, ...], tuple[Any, Any]] = {}
+        self._known: dict[tuple[int, ...], Callable[[], None]] = {}
 
     def run(self, *counts: int) -> None:
         """Run on so many rows.
@@ -79,7 +79,7 @@ class Bound:
         if known is None:
             known = self._known[counts] = self._bind(counts)
         try:
-            self._session.run_with_iobinding(*known)
+            known()
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             if out_of_memory(error):
                 raise EngineMemoryError(f"{max(counts)} rows do not fit into memory") from error
@@ -87,8 +87,9 @@ class Bound:
                 raise EngineLostError(str(error)) from error
             raise
 
-    def _bind(self, counts: tuple[int, ...]) -> tuple[Any, Any]:
-        binding = self._session.io_binding()
+    def _bind(self, counts: tuple[int, ...]) -> Callable[[], None]:
+        session = self._session_of(*counts)
+        binding = session.io_binding()
         for bind, tensors in (
             (binding.bind_input, self._inputs),
             (binding.bind_output, self._outputs),
@@ -106,4 +107,4 @@ class Bound:
         if self._graph_ids is not None:
             options = ort.RunOptions()
             options.add_run_config_entry("gpu_graph_id", str(next(self._graph_ids)))
-        return binding, options
+        return partial(session.run_with_iobinding, binding, options)

@@ -5,14 +5,17 @@ that never move (IO binding), and copied back. The few sizes are what kernels ar
 for; a row's bits depend on its bucket, not on its neighbours. Padding rows are whatever the buffer
 holds, and are cut off.
 
-A device has two slots, so that copies overlap runs; `turn` lets one of them compute.
+Each bucket has a session of its own. cuDNN's plan of a convolution is for one shape, and ONNX
+Runtime keeps one plan a convolution: in a session that all buckets share it would be made anew, in
+milliseconds, whenever the bucket changes (onnxruntime#23006).
+
+A device has two slots, so that copies overlap runs; `DeviceTurn` lets one of them compute.
 """
 
 import bisect
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from threading import Lock
+from dataclasses import dataclass
 
 from vaeserve.v1 import model_pb2
 from vaeserve_server.binding import Bound, Tensor
@@ -20,6 +23,7 @@ from vaeserve_server.call import Array, Floats, Outputs
 from vaeserve_server.config import Tuning
 from vaeserve_server.device_ends import Intake, Outlet, Posterior
 from vaeserve_server.device_graphs import DeviceGraphs
+from vaeserve_server.device_turn import DeviceTurn
 from vaeserve_server.devices import Device
 from vaeserve_server.memory import Memory
 from vaeserve_server.packing import Buffers
@@ -31,20 +35,18 @@ class Place:
     """What all models on one device share.
 
     Attributes:
-        number: its number among the devices in use.
         device: which.
         memory: its memory.
         tuning: how ONNX Runtime uses it.
         graphs: the small ones.
-        turn: held while a graph computes.
+        turn: to compute.
     """
 
-    number: int
     device: Device
     memory: Memory
     tuning: Tuning
     graphs: DeviceGraphs
-    turn: Lock = field(default_factory=Lock)
+    turn: DeviceTurn
 
 
 class LoadedGraph:
@@ -66,7 +68,7 @@ class LoadedGraph:
         buckets: Sequence[int],
         threads: int,
     ) -> None:
-        """Create the session.
+        """Create the sessions.
 
         Args:
             model: the ONNX file.
@@ -82,9 +84,15 @@ class LoadedGraph:
         self.place = place
         self.buckets = buckets
         self._graph = graph
-        self._session = create_session(model, graph.file, place.device, threads, place.tuning)
-        self.row_shape = row_shape(self._session, graph)
-        self.provider: str = self._session.get_providers()[0]
+        self._sessions = {
+            bucket: create_session(
+                model, f"{graph.file} ({bucket} rows)", place.device, threads, place.tuning
+            )
+            for bucket in buckets
+        }
+        session = self._sessions[buckets[-1]]
+        self.row_shape = row_shape(session, graph)
+        self.provider: str = session.get_providers()[0]
         self._graph_ids: Iterator[int] | None = (
             itertools.count(1) if place.tuning.cuda_graphs else None
         )
@@ -96,7 +104,7 @@ class LoadedGraph:
     def between(self, source: Tensor, targets: Sequence[Tensor]) -> Bound:
         """The graph from one buffer to others, in the order of its outputs."""
         return Bound(
-            self._session,
+            self._sessions.__getitem__,
             self.place.memory,
             {self._graph.input_name: source},
             dict(zip(self._graph.output_names, targets, strict=True)),
@@ -110,6 +118,7 @@ class EncoderSlot:
     Attributes:
         provider: ONNX Runtime's name of what it runs on.
         bucket: see engine.Engine.
+        waited_s: likewise.
     """
 
     def __init__(
@@ -125,6 +134,7 @@ class EncoderSlot:
         place, limit = graph.place, graph.buckets[-1]
         self.provider = graph.provider
         self.bucket, self._turn = graph.bucket, place.turn
+        self.waited_s = 0.0
         self._intake = Intake(place.memory, place.graphs, limit, graph.row_shape, levels)
         self._posterior = Posterior(place.memory, limit, latent_shape)
         self._graph = graph.between(
@@ -140,9 +150,12 @@ class EncoderSlot:
         """Run on float32 or uint8 [rows, ...]; see engine.Engine."""
         count, bucket = len(rows), self.bucket(len(rows))
         self._intake.copy(rows)
-        with self._turn:
+
+        def compute() -> None:
             self._intake.convert(bucket)
             self._graph.run(bucket)
+
+        self.waited_s = self._turn.run(compute)
         return self._posterior.fetch(count)
 
 
@@ -152,6 +165,7 @@ class DecoderSlot:
     Attributes:
         provider: ONNX Runtime's name of what it runs on.
         bucket: see engine.Engine.
+        waited_s: likewise.
     """
 
     def __init__(
@@ -170,6 +184,7 @@ class DecoderSlot:
         place, limit = graph.place, graph.buckets[-1]
         self.provider = graph.provider
         self.bucket, self._turn = graph.bucket, place.turn
+        self.waited_s = 0.0
         self._intake = Intake(place.memory, place.graphs, limit, graph.row_shape, None)
         self._outlet = Outlet(place.memory, place.graphs, limit, input_shape, preprocessing)
         self._graph = graph.between(self._intake.values, [self._outlet.values])
@@ -183,7 +198,10 @@ class DecoderSlot:
         """Run on float32 [rows, ...]; see engine.Engine."""
         count, bucket = len(rows), self.bucket(len(rows))
         self._intake.copy(rows)
-        with self._turn:
+
+        def compute() -> None:
             self._graph.run(bucket)
             self._outlet.convert(bucket, as_levels=as_levels)
+
+        self.waited_s = self._turn.run(compute)
         return self._outlet.fetch(count, as_levels=as_levels)

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,8 @@ _NUMBERS: tuple[tuple[str, tuple[int, ...], npt.DTypeLike], ...] = (
 )
 
 
-class ChainBatch(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class ChainBatch:
     """A packed batch.
 
     Attributes:
@@ -79,6 +80,7 @@ class ChainSlot:
     Attributes:
         provider: ONNX Runtime's name of what it runs on.
         bucket: see engine.Engine.
+        waited_s: likewise.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class ChainSlot:
         place, limit = encoder.place, encoder.buckets[-1]
         self.provider = encoder.provider
         self.bucket, self._turn = encoder.bucket, place.turn
+        self.waited_s = 0.0
         self._told = encoded
         self._memory = memory = place.memory
         graphs = place.graphs
@@ -139,7 +142,7 @@ class ChainSlot:
             self._intake.values, [self._posterior.mu, self._posterior.log_var]
         )
         z = self._z._replace(shape=(size,), rows=_DECODED)
-        self._latents = Bound(graphs.latents, memory, flat | given, {"z": z})
+        self._latents = Bound(lambda *_: graphs.latents, memory, flat | given, {"z": z})
         self._decode = decoder.between(self._z, [self._outlet.values])
 
     def pack(self, parts: Sequence[Rows]) -> ChainBatch:
@@ -188,12 +191,16 @@ class ChainSlot:
         self._memory.to_device(self._numbers_there, self._numbers)
         self._eps.copy(encoded)
         self._move.copy(decoded)
-        with self._turn:
+
+        def compute() -> None:
             self._intake.convert(inputs)
             self._encode.run(inputs)
             self._latents.run(inputs, outputs)
             self._decode.run(outputs)
             self._outlet.convert(outputs, as_levels=as_levels)
-        self._told(self._posterior.fetch(encoded))
+
+        self.waited_s = self._turn.run(compute)
         z = fetched(self._memory, self._z, np.empty((decoded, *self._z.shape), np.float32))
-        return z, *self._outlet.fetch(decoded, as_levels=as_levels)
+        made = (z, *self._outlet.fetch(decoded, as_levels=as_levels))
+        self._told(self._posterior.fetch(encoded))
+        return made

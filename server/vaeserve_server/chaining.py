@@ -12,7 +12,7 @@ the mean. An edit moves. A straight path weights its two ends. (A great circle n
 between them, whose arc cosine CUDA's kernels lack: it goes by the host.)
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,8 @@ import numpy.typing as npt
 from vaeserve_server.call import Array, Floats
 
 
-class Chained(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Chained:
     """One request's rows, and what its latents are to be.
 
     Attributes:

@@ -5,6 +5,7 @@ while rows are copied. ONNX Runtime's own copies for Python hold it.
 """
 
 import ctypes
+import weakref
 from collections.abc import Sequence
 from functools import cache
 
@@ -19,6 +20,10 @@ from vaeserve_server.memory import Buffer
 
 _TO_DEVICE, _TO_HOST = 1, 2
 _FOR_EVERY_CONTEXT = 1  # cudaHostAllocPortable
+
+
+class _Owner:
+    """Whose end frees what it owns."""
 
 
 class CudaMemory:
@@ -51,8 +56,8 @@ class CudaMemory:
             ctypes.byref(address), ctypes.c_size_t(nbytes), _FOR_EVERY_CONTEXT
         )
         self._allocated(code, f"{nbytes} bytes of page-locked host memory")
-        # Kept until the process ends, like the sessions that it is for.
         block = (ctypes.c_uint8 * nbytes).from_address(address.value or 0)
+        weakref.finalize(block, self._cuda.cudaFreeHost, address).atexit = False
         array: Array = np.ctypeslib.as_array(block)
         array[...] = 0
         return array[: int(np.prod(shape)) * dtype.itemsize].view(dtype).reshape(shape)
@@ -63,8 +68,10 @@ class CudaMemory:
         self._cuda.cudaSetDevice(self.index)
         code = self._cuda.cudaMalloc(ctypes.byref(address), ctypes.c_size_t(nbytes))
         self._allocated(code, f"{nbytes} bytes on device {self.index}")
+        owner = _Owner()
+        weakref.finalize(owner, self._cuda.cudaFree, address).atexit = False
         self._done(self._cuda.cudaMemset(address, 0, ctypes.c_size_t(nbytes)))
-        return Buffer(address.value or 0, nbytes, self)
+        return Buffer(address.value or 0, nbytes, owner)
 
     def to_device(self, target: Buffer, source: Array) -> None:
         """See memory.Memory.
@@ -92,6 +99,7 @@ class CudaMemory:
 
     def _allocated(self, code: int, what: str) -> None:
         if code:
+            self._cuda.cudaGetLastError()  # or ONNX Runtime would take it for one of its own
             raise StartupError(f"CUDA cannot give {what}: {self._text(code)}")
 
     def _done(self, code: int) -> None:

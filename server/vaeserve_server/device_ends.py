@@ -57,7 +57,7 @@ class Intake:
         table = Tensor(memory.buffer(levels.nbytes), levels.shape, np.float32, FIXED)
         memory.to_device(table.buffer, levels)
         self._graph = Bound(
-            graphs.levels,
+            lambda _: graphs.levels,
             memory,
             {"levels": self._levels, "table": table},
             {"values": self.values._replace(shape=(size,))},
@@ -113,7 +113,7 @@ class Outlet:
             _number(memory, number) for number in (preprocessing.scale, preprocessing.offset)
         )
         self._graph = Bound(
-            graphs.pictures,
+            lambda _: graphs.pictures,
             memory,
             {"x_hat": self.values._replace(shape=(size,)), "scale": scale, "offset": offset},
             {"levels": self._levels, "witness": self._witness},

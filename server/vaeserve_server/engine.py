@@ -27,6 +27,9 @@ class Engine(Protocol[Packed_contra]):
     provider: str
     """Name of the ONNX Runtime provider it really runs on."""
 
+    waited_s: float
+    """Seconds of the last run that it waited for others to compute on the device."""
+
     def bucket(self, rows: int) -> int:
         """Rows that a run of `rows` really computes, padding included."""
 

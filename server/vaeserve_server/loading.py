@@ -14,15 +14,15 @@ import numpy as np
 
 from vaeserve.v1 import bundle, model_pb2
 from vaeserve_server.batcher import Batcher
-from vaeserve_server.call import Rows
+from vaeserve_server.call import Array, Rows
 from vaeserve_server.chaining import each_once
 from vaeserve_server.config import MAX_MESSAGE_BYTES, ServerConfig
 from vaeserve_server.devices import Device
-from vaeserve_server.engine import Slot
+from vaeserve_server.engine import EngineLostError, Slot
 from vaeserve_server.errors import StartupError
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.model_engines import EngineRoom
-from vaeserve_server.models import Catalogue, Model
+from vaeserve_server.models import Catalogue, Model, levels_of
 from vaeserve_server.run_times import RunTimes
 from vaeserve_server.self_test import read_golden, self_test
 from vaeserve_server.toolkit import read_toolkit
@@ -63,6 +63,7 @@ def load_catalogue(
     Raises:
         StartupError: there is no repository, or nothing in it can be served; the message lists the
             reasons.
+        EngineLostError: a device has failed for good.
     """
     if not config.repository.is_dir():
         raise StartupError(f"{config.repository}: is no folder; give the model repository")
@@ -83,6 +84,8 @@ def load_catalogue(
                     version, config, room, metrics, on_death=on_death, turn=turn
                 )
                 break
+            except EngineLostError:
+                raise  # nothing else will run on the device either
             except Exception as error:  # noqa: BLE001  one bad bundle must not stop the others
                 problem = str(error)
                 if not isinstance(error, bundle.BundleError | StartupError):
@@ -175,14 +178,15 @@ def _load(
         engines = room.engines(info, files, observers["encoder"].encoded)
     except StartupError as error:
         raise StartupError(f"{folder}: {error}") from error
-    encoder, decoder = engines.encoder[0].engine, engines.decoder[0].engine
-    self_test(folder, golden, info, encoder, decoder, on_cuda=engines.on_cuda)
+    for pair in zip(engines.encoder, engines.decoder, strict=True):
+        self_test(folder, golden, info, *pair, on_cuda=engines.on_cuda)
 
     x, z = (np.zeros((1, *shape), np.float32) for shape in (info.input_shape, info.latent_shape))
-    slots: dict[str, tuple[list[Slot], Rows]]
-    slots = {"encoder": (engines.encoder, x), "decoder": (engines.decoder, z)}
+    inputs: list[Array] = [x] if levels_of(info) is None else [x, x.astype(np.uint8)]
+    slots: dict[str, tuple[list[Slot], Sequence[Rows]]]
+    slots = {"encoder": (engines.encoder, inputs), "decoder": (engines.decoder, [z])}
     if engines.chain:
-        slots["chain"] = (engines.chain, each_once(x))
+        slots["chain"] = (engines.chain, [each_once(rows) for rows in inputs])
     # All of them before the first batcher has threads.
     times = {name: _warm_up(*graph, max_rows) for name, graph in slots.items()}
 
@@ -215,7 +219,7 @@ def _load(
         chain=batcher("chain") if engines.chain else None,
         toolkit=toolkit,
     )
-    provider = encoder.provider
+    provider = engines.encoder[0].engine.provider
     metrics.model_loaded(info, provider, toolkit.calibration)
     encoder_threads, decoder_threads = engines.threads
     _log.info(
@@ -241,12 +245,14 @@ def _max_rows(info: model_pb2.ModelInfo, configured: int) -> int:
     return min(configured, fitting)
 
 
-def _warm_up(slots: Sequence[Slot], row: Rows, max_rows: int) -> RunTimes:
-    """Run every bucket twice in every slot: the first run allocates and tunes, the second is timed.
+def _warm_up(slots: Sequence[Slot], kinds: Sequence[Rows], max_rows: int) -> RunTimes:
+    """Run every bucket of every slot with each kind of rows, and both kinds of outputs.
+
+    First runs allocate and tune; the last one is timed.
 
     Args:
         slots: of one graph.
-        row: one row of it.
+        kinds: one row of each kind that it takes; the first is timed.
         max_rows: most rows of a batch.
     """
     times = RunTimes()
@@ -254,10 +260,11 @@ def _warm_up(slots: Sequence[Slot], row: Rows, max_rows: int) -> RunTimes:
     buckets = {slots[0].engine.bucket(size) for size in (*sizes, max_rows)}
     for slot in slots:
         for rows in sorted(buckets):
-            batch = slot.packer.pack([row] * rows)
-            for as_levels in (False, True):
-                slot.engine.run(batch, as_levels=as_levels)
-            start = time.monotonic()
-            slot.engine.run(batch, as_levels=False)
-            times.record(rows, time.monotonic() - start)
+            for row in reversed(kinds):
+                batch = slot.packer.pack([row] * rows)
+                for as_levels in (True, False):
+                    start = time.monotonic()
+                    slot.engine.run(batch, as_levels=as_levels)
+                    seconds = time.monotonic() - start
+            times.record(rows, seconds)
     return times

@@ -95,27 +95,33 @@ class OutputPool:
     """Staging buffers for outputs, each lent until nobody refers to a part of it any more.
 
     Outputs go to callers, who keep them for as long as they need: a buffer that is simply reused
-    would change under them. Where all are lent, ordinary memory does, which is slower to copy to.
+    would change under them. Buffers are made when they are needed, up to a number; where all are
+    lent, ordinary memory does, which is slower to copy to.
     """
 
     def __init__(self, memory: Memory, shape: Sequence[int], dtype: npt.DTypeLike, kept: int):
-        """Allocate.
+        """Allocate nothing yet.
 
         Args:
             memory: of the device.
             shape: of the largest output.
             dtype: of outputs.
-            kept: how many are kept.
+            kept: how many buffers there may be.
         """
+        self._memory = memory
         self._shape = tuple(shape)
         self._dtype = np.dtype(dtype)
-        self._free = [memory.staging(shape, dtype) for _ in range(kept)]
+        self._left = kept
+        self._free: list[Array] = []
 
     def take(self, rows: int) -> Array:
         """An array of so many rows, whose contents are anything."""
-        try:
-            kept = self._free.pop()
-        except IndexError:
+        if self._free:
+            kept = self._free.pop()  # one slot takes at a time; others only give back
+        elif self._left:
+            self._left -= 1
+            kept = self._memory.staging(self._shape, self._dtype)
+        else:
             return np.empty((rows, *self._shape[1:]), self._dtype)
         # Slices of this refer to it, and not to what it was made from.
         lent: Array = np.frombuffer(kept.data.cast("B"), self._dtype)

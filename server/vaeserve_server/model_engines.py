@@ -12,7 +12,8 @@ from vaeserve_server.config import ServerConfig
 from vaeserve_server.cpus import cpu_share
 from vaeserve_server.cuda_memory import CudaMemory
 from vaeserve_server.device_graphs import DeviceGraphs
-from vaeserve_server.devices import CPU, Device
+from vaeserve_server.device_turn import DeviceTurn
+from vaeserve_server.devices import Device
 from vaeserve_server.engine import Slot
 from vaeserve_server.errors import StartupError
 from vaeserve_server.memory import HostMemory
@@ -48,10 +49,24 @@ class EngineRoom:
     """Makes engines for every model on the devices that were chosen."""
 
     def __init__(self, config: ServerConfig, devices: Sequence[Device]) -> None:
-        """Remember where; nothing is allocated yet."""
+        """Take the devices.
+
+        Args:
+            config: how graphs are run.
+            devices: where.
+
+        Raises:
+            StartupError: a device cannot be had.
+        """
         self._config = config
-        self._devices = devices
-        self._places: dict[Device, Place] = {}
+        self._places: list[Place] = []
+        if config.execution == "bound" or (config.execution == "auto" and devices[0].on_cuda):
+            try:
+                self._places = [self._place(device) for device in devices]
+            except StartupError as error:
+                if not devices[0].may_fall_back:
+                    raise
+                _log.warning("CUDA cannot be had, using the CPU", extra={"problem": str(error)})
 
     def engines(
         self,
@@ -69,21 +84,14 @@ class EngineRoom:
         Raises:
             StartupError: a graph does not fit its manifest, or did not get the device.
         """
-        if self._bound(self._devices[0]):
-            try:
-                return self._bound_engines(info, files, encoded)
-            except StartupError as error:
-                if not self._devices[0].may_fall_back:
-                    raise
-                _log.warning("CUDA cannot be had, using the CPU", extra={"problem": str(error)})
-                self._devices = (Device(CPU),)
-        if self._bound(self._devices[0]):
-            return self._bound_engines(info, files, encoded)
-        return self._cpu_engines(info, files)
-
-    def _bound(self, device: Device) -> bool:
-        execution = self._config.execution
-        return device.on_cuda if execution == "auto" else execution == "bound"
+        if not self._places:
+            return self._cpu_engines(info, files)
+        if self._places[0].device.on_cuda and info.precision == model_pb2.PRECISION_INT8:
+            raise StartupError(
+                "int8 graphs are for CPUs: CUDA has no kernels for their int32 biases; serve them "
+                "with --device cpu, or export float32 or fp16"
+            )
+        return self._bound_engines(info, files, encoded)
 
     def _cpu_engines(self, info: model_pb2.ModelInfo, files: Mapping[str, bytes]) -> Engines:
         cpus, max_rows = cpu_share(self._config.workers), info.limits.max_rows
@@ -110,9 +118,9 @@ class EngineRoom:
         preprocessing = info.preprocessing if levels is not None else None
         latent_shape, input_shape = tuple(info.latent_shape), tuple(info.input_shape)
         threads = self._config.threads or 1
-        engines = Engines([], [], [], (threads, threads), self._devices[0].on_cuda)
-        for number, device in enumerate(self._devices):
-            place = self._place(number, device)
+        on_cuda = self._places[0].device.on_cuda
+        engines = Engines([], [], [], (threads, threads), on_cuda)
+        for number, place in enumerate(self._places):
             encoder, decoder = (
                 LoadedGraph(
                     files[graph.file],
@@ -142,13 +150,12 @@ class EngineRoom:
                 engines.chain.append(Slot(chain, chain, number))
         return engines
 
-    def _place(self, number: int, device: Device) -> Place:
-        if device not in self._places:
-            memory = CudaMemory(device.index) if device.on_cuda else HostMemory()
-            self._places[device] = Place(
-                number, device, memory, self._config.tuning, DeviceGraphs(device)
-            )
-        return self._places[device]
+    def _place(self, device: Device) -> Place:
+        memory = CudaMemory(device.index) if device.on_cuda else HostMemory()
+        graphs = DeviceGraphs(device)
+        graphs.levels  # noqa: B018  a session: whether the device can be had is known before models
+        turn = DeviceTurn(own_thread=self._config.tuning.cuda_graphs)
+        return Place(device, memory, self._config.tuning, graphs, turn)
 
 
 def _input_packer(buffers: Buffers, info: model_pb2.ModelInfo) -> Packer:

@@ -21,11 +21,13 @@ class OnnxEngine:
 
     Attributes:
         provider: ONNX Runtime's name of the CPU.
+        waited_s: see engine.Engine.
         threads: ONNX Runtime threads, as told or as measured.
         row_shape: shape of one input row.
     """
 
     provider = CPU
+    waited_s = 0.0
 
     def __init__(
         self, model: bytes, graph: model_pb2.Graph, *, threads: int, cpus: int | None = None

@@ -6,6 +6,7 @@ for one row as for fifty.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +40,8 @@ class PriorDraws(NamedTuple):
         return self.block.rows
 
 
-class AsLevels(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AsLevels:
     """Rows whose decoded mean is wanted as uint8 levels.
 
     Attributes:

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from vaeserve_server.app import App
+from vaeserve_server.engine import EngineLostError
+
+_log = logging.getLogger(__name__)
 
 KILLED_AT_ONCE = 1
 """Exit code after a second signal."""
@@ -43,7 +46,12 @@ def serve_until_signal(
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
-    app.start()
+    try:
+        app.start()
+    except EngineLostError:
+        _log.critical("the device has failed", exc_info=True)
+        logging.shutdown()
+        os._exit(DEVICE_LOST)
     on_ready()
     stop.wait()
     app.drain()

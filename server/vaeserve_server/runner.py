@@ -1,6 +1,5 @@
 """One batch of requests through an engine: packed, run, and each given what is its own."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +13,7 @@ from vaeserve_server.run_times import RunTimes
 
 
 class Observer(Protocol):
-    """Told what a batcher does; `rejected` comes from any thread, the others from one at a time."""
+    """Told what a batcher does, from any thread."""
 
     def ran(
         self,
@@ -41,11 +40,9 @@ class Device:
 
     Attributes:
         running: batches that are being run on it.
-        free_since: when the last one ended, monotonic seconds.
     """
 
     running: int = 0
-    free_since: float = -math.inf
 
 
 class Runner:
@@ -83,11 +80,9 @@ class Runner:
             outputs = self._engine.run(rows, as_levels=as_levels)
         except Exception as error:  # noqa: BLE001  goes to exactly this batch's callers
             return error
-        end = self._clock()
-        # A batch that was packed while another ran has waited for the device until then.
-        start = max(start, self.device.free_since)
-        self.device.free_since = end
-        seconds = max(0.0, end - start)
+        # While others computed on the device, this batch was still waiting.
+        seconds = max(0.0, self._clock() - start - self._engine.waited_s)
+        start += self._engine.waited_s
         count = len(rows)
         self._run_times.record(count, seconds)
         self._observer.ran(
@@ -162,6 +157,11 @@ class Crew:
     def __bool__(self) -> bool:
         """Whether any is free."""
         return bool(self._free)
+
+    @property
+    def idle_device(self) -> bool:
+        """Whether a device has nothing to do."""
+        return any(not runner.device.running for runner in self._free)
 
     def next(self, *, full: bool) -> Runner | None:
         """Whose turn it is, if anybody's.

@@ -6,7 +6,7 @@ import numpy as np
 
 from vaeserve.v1 import archives, bundle, model_pb2
 from vaeserve_server.call import Floats
-from vaeserve_server.engine import Engine
+from vaeserve_server.engine import Slot
 from vaeserve_server.errors import StartupError
 
 
@@ -24,8 +24,8 @@ def self_test(
     folder: Path,
     golden: dict[str, Floats],
     info: model_pb2.ModelInfo,
-    encoder: Engine[Floats],
-    decoder: Engine[Floats],
+    encoder: Slot,
+    decoder: Slot,
     *,
     on_cuda: bool,
 ) -> None:
@@ -35,8 +35,8 @@ def self_test(
         folder: of the bundle, for messages.
         golden: its golden rows, of which one batch is taken.
         info: the manifest with its limits.
-        encoder: the first graph.
-        decoder: the second.
+        encoder: of the first graph.
+        decoder: of the second.
         on_cuda: whether they run on a GPU.
 
     Raises:
@@ -46,8 +46,8 @@ def self_test(
     if not len(rows["x"]) or not len(rows["z"]):
         raise StartupError(f"{folder / bundle.GOLDEN}: holds no rows")
     tolerances = bundle.golden_tolerances(info, tf32=on_cuda)
-    mu, log_var = encoder.run(rows["x"], as_levels=False)
-    (x_hat,) = decoder.run(rows["z"], as_levels=False)
+    mu, log_var = encoder.engine.run(encoder.packer.pack([rows["x"]]), as_levels=False)
+    (x_hat,) = decoder.engine.run(decoder.packer.pack([rows["z"]]), as_levels=False)
     for name, got in (("mu", mu), ("log_var", log_var), ("x_hat", x_hat)):
         if not _close(got, rows[name], tolerances[name]):
             raise StartupError(f"{folder}: self-test failed: {name} differs from the golden rows")

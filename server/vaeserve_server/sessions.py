@@ -20,11 +20,19 @@ _LOST = (
     "CUDA failure 714",  # hardware stack error
     "CUDA failure 715",  # illegal instruction
     "CUDA failure 716",  # misaligned address
+    "CUDA failure 717",  # invalid address space
     "CUDA failure 718",  # invalid program counter
     "CUDA failure 719",  # launch failure
     "CUDA failure 999",  # unknown
 )
-_OUT_OF_MEMORY = ("Failed to allocate memory", "out of memory", "bad_alloc")
+_OUT_OF_MEMORY = (
+    "Failed to allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "is smaller than requested bytes",  # an arena at its limit
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
 
 
 def create_session(

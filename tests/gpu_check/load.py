@@ -168,7 +168,7 @@ def drive(
         outputs = [process.communicate() for process in running]
     for process, (_, errors) in zip(running, outputs, strict=True):
         if process.returncode:
-            raise RuntimeError(f"{rpc}: a caller failed: {errors.strip().splitlines()[-1]}")
+            raise RuntimeError(f"{rpc}: a caller failed: {errors.strip()[-500:]}")
     reports = [json.loads(output) for output, _ in outputs]
     done = sum(
         count * size

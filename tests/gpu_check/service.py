@@ -14,6 +14,7 @@ from gpu_check.parts import Setting
 _SHARE_OF_RAW = 0.9
 _OVER_RAW_US = 300.0
 _BUSY_PERCENT = 90.0
+_MIXED = 1.2
 _BATCHES_UNDER_WAY = 4
 _SOAK_ROWS, _FEWEST_STEPS, _SOAK_SIZES = 100_000, 3, 8
 _MAY_GROW_MB = 16.0
@@ -33,6 +34,8 @@ def measure(net: Net, setting: Setting, known: Sequence[Finding], notes: Notes) 
         shot = drive(
             server, _RPCS[graph], [request], [1], setting, callers=1, seconds=setting.seconds
         )
+        mixed = _mixed(net, net.graphs[-1], server, batch, setting)
+    notes.at_most(net.name, f"service {net.graphs[-1]}, mixed sizes", mixed, _MIXED, "x")
     raw = value_of(known, net.name, f"raw {graph} float32, batch of 1")
     over = None if raw is None else 1e3 * shot.p50_ms - raw
     notes.add(net.name, f"service {graph}, one caller, one row, p50", 1e3 * shot.p50_ms, "us")
@@ -42,6 +45,29 @@ def measure(net: Net, setting: Setting, known: Sequence[Finding], notes: Notes) 
     with serving(net, "fp16", setting, most_rows=batch) as server:
         shot = _saturate(net, "fp16", graph, "uint8", server, batch, setting)
         _compare(net, "fp16", graph, "uint8", shot, known, notes)
+
+
+def _mixed(net: Net, graph: str, server: Vaeserve, batch: int, setting: Setting) -> float:
+    """One caller that alternates one row with a full batch, over the two apart.
+
+    Kernels that are prepared for one shape would be prepared again with every call.
+    """
+
+    def seconds(*sizes: int) -> float:
+        """Of one round of such calls."""
+        requests = [request_of(net, "float32", _RPCS[graph], "uint8", size) for size in sizes]
+        shot = drive(
+            server,
+            _RPCS[graph],
+            requests,
+            list(sizes),
+            setting,
+            callers=1,
+            seconds=setting.seconds / 2,
+        )
+        return sum(sizes) / shot.rows_s
+
+    return seconds(1, batch) / (seconds(1) + seconds(batch))
 
 
 def workers(net: Net, setting: Setting, known: Sequence[Finding], notes: Notes) -> None:

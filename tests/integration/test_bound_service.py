@@ -1,6 +1,7 @@
 """A server that runs graphs as GPUs do, on the CPU: what callers and operators see of it."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -84,33 +85,54 @@ def test_deterministic_rows_are_the_same_bits_in_any_company(repository: Path) -
     assert padding == 16 * 15
 
 
-_LOSE_THE_DEVICE = """
-from vaeserve_server import binding, loading
+_LOST = """
+import threading
+from vaeserve_server import app, bound_engine, loading
+from vaeserve_server.engine import EngineLostError
 
-def lost(*_):
-    raise binding.EngineLostError("CUDA failure 700: an illegal memory access was encountered")
+meet = threading.Barrier({parties})
 
+def lost(*_, **__):
+    meet.wait(30)
+    raise EngineLostError("CUDA failure 700: an illegal memory access was encountered")
+"""
+_LOST_AT_WORK = (
+    _LOST.format(parties=2)
+    + """
 made = loading.load_catalogue
 
 def load(*args, **options):
     catalogue = made(*args, **options)
-    binding.Bound.run = lost
+    bound_engine.EncoderSlot.run = bound_engine.DecoderSlot.run = lost
     return catalogue
 
-import vaeserve_server.app
-vaeserve_server.app.load_catalogue = load
+app.load_catalogue = load
 """
+)
+_LOST_AT_THE_START = _LOST.format(parties=1) + "bound_engine.EncoderSlot.run = lost\n"
 
 
 def test_a_lost_device_ends_the_process_with_a_code_of_its_own(repository: Path) -> None:
-    options = ("--execution", "bound", "--drain-delay", "60")
-    with server_process(repository, *options, before=_LOSE_THE_DEVICE) as server:
+    """Also when several graphs find it lost at once."""
+    options = ("--execution", "bound", "--drain-delay", "60", "--placement", "thread")
+    with server_process(repository, *options, before=_LOST_AT_WORK) as server:
         address = server.wait_for("ready")["address"]
-        with (
-            Client(address, retries=False) as client,
-            pytest.raises(Unavailable, match="device has failed"),
-        ):
-            client.model("digits").sample(1)
+        with Client(address, retries=False) as client, ThreadPoolExecutor() as callers:
+            model = client.model("digits")
+            for answer in (
+                callers.submit(model.sample, 1),
+                callers.submit(model.encode, levels(model, 1)),
+            ):
+                with pytest.raises(Unavailable, match="device has failed"):
+                    answer.result()
         code, _ = server.finish()
     assert code == 5
-    assert [r["level"] for r in server.records if r["message"] == "batcher died"] == ["CRITICAL"]
+    died = [record["level"] for record in server.records if record["message"] == "batcher died"]
+    assert died == ["CRITICAL", "CRITICAL"]
+
+
+def test_a_device_lost_while_loading_is_no_fault_of_a_bundle(repository: Path) -> None:
+    with server_process(repository, "--execution", "bound", before=_LOST_AT_THE_START) as server:
+        code, _ = server.finish()
+    assert code == 5
+    assert not [record for record in server.records if record["message"] == "refused"]

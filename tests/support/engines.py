@@ -19,6 +19,7 @@ class FakeEngine:
     """Returns (2 x, -x) of its rows; can be held, and can be told to fail."""
 
     provider = "FakeExecutionProvider"
+    waited_s = 0.0
 
     def __init__(self) -> None:
         self.batches: list[int] = []

@@ -20,6 +20,7 @@ from vaeserve_server.chain import ChainSlot
 from vaeserve_server.chaining import Chained, each_once, straight_paths
 from vaeserve_server.config import ServerConfig, Tuning
 from vaeserve_server.device_graphs import DeviceGraphs
+from vaeserve_server.device_turn import DeviceTurn
 from vaeserve_server.devices import CPU, Device
 from vaeserve_server.engine import EngineLostError, EngineMemoryError
 from vaeserve_server.memory import HostMemory, OutputPool
@@ -79,11 +80,16 @@ def plain(model: bytes, rows: Floats) -> list[Floats]:
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
+def cpu_place(*, own_thread: bool = False) -> Place:
+    turn = DeviceTurn(own_thread=own_thread)
+    return Place(Device(CPU), HostMemory(), Tuning(), DeviceGraphs(Device(CPU)), turn)
+
+
 class Bench:
     """One slot of each kind on the CPU."""
 
     def __init__(self) -> None:
-        place = Place(0, Device(CPU), HostMemory(), Tuning(), DeviceGraphs(Device(CPU)))
+        place = cpu_place()
         self.encoder, self.decoder = (
             LoadedGraph(model, graph, place, buckets=BUCKETS, threads=1)
             for model, graph in ((ENCODER, INFO.encoder), (DECODER, INFO.decoder))
@@ -254,6 +260,10 @@ def test_a_pool_lends_again_what_nobody_has_any_more() -> None:
             "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 2: out of memory ; GPU=0",
             EngineMemoryError,
         ),
+        (
+            "Available memory of 8388608 is smaller than requested bytes of 9437184",
+            EngineMemoryError,
+        ),
         ("CUDA failure 700: an illegal memory access was encountered ; GPU=0", EngineLostError),
         ("CUDA failure 719: unspecified launch failure", EngineLostError),
         ("Non-zero status code returned while running Add node", RuntimeError),
@@ -271,14 +281,23 @@ def test_a_failed_run_says_what_it_means(
         bench.encode.run(floats(0, 1, PICTURE))
 
 
-def test_one_graph_computes_at_a_time() -> None:
+@pytest.mark.parametrize("own_thread", [False, True])
+def test_one_batch_computes_at_a_time_and_knows_how_long_it_waited(own_thread: bool) -> None:
     """Two slots of a device: their copies overlap, their runs do not."""
-    place = Place(0, Device(CPU), HostMemory(), Tuning(), DeviceGraphs(Device(CPU)))
+    place = cpu_place(own_thread=own_thread)
     graph = LoadedGraph(ENCODER, INFO.encoder, place, buckets=BUCKETS, threads=1)
     slots = [EncoderSlot(graph, LATENT, LEVELS) for _ in range(2)]
     x = floats(1, 2, PICTURE)
-    place.turn.acquire()
     results: list[Outputs] = []
+    computing, released = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        computing.set()
+        assert released.wait(30)
+
+    holder = threading.Thread(target=place.turn.run, args=(hold,))
+    holder.start()
+    assert computing.wait(30)
     threads = [
         threading.Thread(target=lambda slot=slot: results.append(slot.run(x))) for slot in slots
     ]
@@ -286,12 +305,42 @@ def test_one_graph_computes_at_a_time() -> None:
         thread.start()
     threads[0].join(0.2)
     assert not results
-    place.turn.release()
-    for thread in threads:
+    released.set()
+    for thread in (holder, *threads):
         thread.join(30)
     for got in results:
         close(got[0], plain(ENCODER, x)[0])
     assert len(results) == 2
+    assert all(slot.waited_s > 0.1 for slot in slots)
+
+
+@pytest.mark.parametrize("own_thread", [False, True])
+def test_what_a_run_raises_leaves_the_turn_free(own_thread: bool) -> None:
+    turn = DeviceTurn(own_thread=own_thread)
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        turn.run(fail)
+    ran: list[int] = []
+    turn.run(lambda: ran.append(1))
+    assert ran == [1]
+
+
+def test_the_mean_is_not_lost_where_sigma_overflows() -> None:
+    session = DeviceGraphs(Device(CPU)).latents
+    numbers = {"first": np.zeros(1, np.int32), "second": np.zeros(1, np.int32)}
+    weights = {"first_weight": np.ones((1, 1)), "second_weight": np.zeros((1, 1))}
+    rows = {
+        "mu": np.full((1, 2), 3.0),
+        "log_var": np.full((1, 2), 200.0),
+        "eps": np.zeros((1, 2)),
+        "move": np.zeros((1, 2)),
+    }
+    given = {name: value.astype(np.float32) for name, value in (rows | weights).items()}
+    (z,) = session.run(["z"], given | numbers)
+    assert z.tolist() == [[3.0, 3.0]]
 
 
 @pytest.mark.parametrize(
