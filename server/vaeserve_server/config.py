@@ -126,6 +126,8 @@ class ServerConfig:
                 raise ValueError(f"{name} must be a number from 0 on")
         if any(bucket < 1 for bucket in self.buckets):
             raise ValueError("buckets must be at least 1")
+        if self.execution == "plain" and (self.buckets or self.deterministic):
+            raise ValueError("buckets and deterministic are of bound execution: leave plain out")
         if self.buckets and self.deterministic:
             raise ValueError("deterministic is one bucket of max_rows: leave buckets out")
         for name, choices in (

@@ -67,6 +67,8 @@ class EngineRoom:
                 if not devices[0].may_fall_back:
                     raise
                 _log.warning("CUDA cannot be had, using the CPU", extra={"problem": str(error)})
+        if config.buckets and not self._places:
+            _log.warning("--buckets is ignored: nothing is padded on the CPU")
 
     def engines(
         self,

@@ -360,6 +360,22 @@ def test_the_last_bucket_is_the_limit(
     assert make(repository=Path(), **settings).row_buckets(max_rows) == expected
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"buckets": (0, 4)}, "at least 1"),
+        ({"buckets": (4,), "deterministic": True}, "one bucket"),
+        ({"buckets": (4,), "execution": "plain"}, "of bound execution"),
+        ({"deterministic": True, "execution": "plain"}, "of bound execution"),
+        ({"execution": "fast"}, "must be one of auto, plain, bound"),
+    ],
+)
+def test_options_that_do_not_go_together(settings: dict[str, object], message: str) -> None:
+    make: Callable[..., ServerConfig] = ServerConfig
+    with pytest.raises(ValueError, match=message):
+        make(repository=Path(), **settings)
+
+
 def test_the_committed_graphs_are_sound() -> None:
     folder = Path(__file__).parents[3] / "server" / "vaeserve_server" / "graphs"
     models = sorted(folder.glob("*.onnx"))
