@@ -124,12 +124,6 @@ class ServerConfig:
         for name in ("threads", "max_delay_ms", "drain_delay_s", "grace_s", "gpu_memory_limit_mb"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be a number from 0 on")
-        if any(bucket < 1 for bucket in self.buckets):
-            raise ValueError("buckets must be at least 1")
-        if self.execution == "plain" and (self.buckets or self.deterministic):
-            raise ValueError("buckets and deterministic are of bound execution: leave plain out")
-        if self.buckets and self.deterministic:
-            raise ValueError("deterministic is one bucket of max_rows: leave buckets out")
         for name, choices in (
             ("transport", Transport),
             ("placement", Placement),
@@ -143,6 +137,7 @@ class ServerConfig:
             raise ValueError("tls_client_ca needs tls_cert and tls_key")
         for name in ("address", "metrics_address"):
             split_address(getattr(self, name))
+        self._refuse_buckets()
         self._refuse_tuning()
 
     @property
@@ -155,6 +150,14 @@ class ServerConfig:
             tensorrt=self.tensorrt,
             engine_cache=self.engine_cache,
         )
+
+    def _refuse_buckets(self) -> None:
+        if any(bucket < 1 for bucket in self.buckets):
+            raise ValueError("buckets must be at least 1")
+        if self.execution == "plain" and (self.buckets or self.deterministic):
+            raise ValueError("buckets and deterministic are of bound execution: leave plain out")
+        if self.buckets and self.deterministic:
+            raise ValueError("deterministic is one bucket of max_rows: leave buckets out")
 
     def _refuse_tuning(self) -> None:
         options = self.tuning.options

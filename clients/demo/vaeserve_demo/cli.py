@@ -39,7 +39,7 @@ _POLL_SECONDS = 0.05
     help="Folder for the run, the model repository, the pictures and the latency table.",
 )
 def demo(out: Path) -> None:
-    """Train on handwritten digits, export, verify, serve, call every RPC, load-test, draw.
+    """Train on handwritten digits, export, verify, serve, call, load-test, draw.
 
     Takes about a minute on two cores and downloads nothing.
     """
@@ -57,7 +57,7 @@ def demo(out: Path) -> None:
     _step(4, "serve it on a free port")
     with _server(repository, out / "server.log") as address:
         click.echo(f"serving on {address}")
-        _step(5, "call every RPC through the SDK and draw what comes back")
+        _step(5, "call it through the SDK and draw what comes back")
         tour.walk(address, MODEL, run, out)
         _step(6, "load-test it")
         table = _load_test(address, out)

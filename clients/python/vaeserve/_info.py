@@ -129,7 +129,7 @@ class LatentStatistics:
     sigma2_mean: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ModelInfo:
     """What a served model version is.
 
@@ -213,6 +213,19 @@ class ModelInfo:
             ),
             manifest=model,
         )
+
+    def __repr__(self) -> str:
+        facts = [
+            f"input {list(self.input_shape)}",
+            f"latent {list(self.latent_shape)}",
+            self.likelihood,
+            self.precision,
+        ]
+        if self.attributes:
+            facts.append(f"attributes {', '.join(each.name for each in self.attributes)}")
+        if self.prior is not None:
+            facts.append(f"fitted prior of {self.prior.components}")
+        return f"<ModelInfo {self.name!r} version {self.version}: {'; '.join(facts)}>"
 
     def to_model(self, table: Any) -> npt.NDArray[np.float32]:
         """The rows of a table as the model takes them: standardised by its columns.

@@ -79,6 +79,8 @@ def latents(z: npt.ArrayLike, info: ModelInfo) -> Array:
     """
     if _is_ready(z, info.latent_shape):
         return z
+    if hasattr(z, "mu"):
+        raise InvalidInput("this is a posterior: pass its mu, or what its sample() draws")
     array = _as_float32(as_plain(z), "pass floats")
     return _with_batch_axis(array, info.latent_shape, info, "latent rows")
 

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from unit.client import scripted_server
-from vaeserve import InvalidInput, Latents, Limits, ModelInfo, Preprocessing, _inputs, _requests
+from vaeserve import (
+    InvalidInput,
+    Latents,
+    Limits,
+    ModelInfo,
+    Posterior,
+    Preprocessing,
+    _inputs,
+    _requests,
+)
 from vaeserve.v1 import model_pb2, tensor_pb2, vae_service_pb2 as pb
 from vaeserve.v1.arrays import from_tensor
 
@@ -94,6 +103,20 @@ def test_latents_are_sent_with_their_id(rows: Any) -> None:
 def test_latents_are_floats() -> None:
     with pytest.raises(InvalidInput, match="pass floats"):
         _inputs.latents(np.zeros(4, int), info())
+
+
+def test_a_posterior_is_no_latent_and_says_what_to_pass() -> None:
+    rows = Latents(np.zeros((1, 4)), "space-a")
+    posterior = Posterior(rows, rows, None, None, 0, 1)
+    with pytest.raises(InvalidInput, match="pass its mu"):
+        _inputs.latents(posterior, info())  # type: ignore[arg-type]  # what people try
+
+
+def test_a_model_tells_what_it_is_in_a_line() -> None:
+    assert repr(info()).startswith(
+        "<ModelInfo 'digits' version 1: input [2, 3]; latent [4]; bernoulli"
+    )
+    assert "\n" not in repr(info())
 
 
 def test_ends_of_a_path() -> None:
