@@ -4,6 +4,7 @@ import html
 import io
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from vaeserve_loadtest.find_max import Found
 from vaeserve_loadtest.report import Report
-from vaeserve_loadtest.table import found_table, percentage, report_table, sweep_table
+from vaeserve_loadtest.table import confidence, found_table, report_table, sweep_table
 
 _COLOURS = {"p50": "#2a7f9e", "p90": "#6a9f3c", "p99": "#d98c1f", "p99_9": "#c0392b"}
 _MOST_CURVES = 8
@@ -29,12 +30,21 @@ h1 { font-size: 1.6rem; margin: 0 0 .25rem } h2 { font-size: 1.1rem; margin: 2re
 p.what { color: var(--faint); margin: 0 0 1.5rem }
 dl { display: flex; flex-wrap: wrap; gap: .75rem 2.5rem; margin: 0 0 1.5rem }
 dt { color: var(--faint); font-size: .85rem } dd { margin: 0; font-size: 1.35rem; font-weight: 600 }
+dd small { display: block; max-width: 26rem; color: #c0392b; font-size: .9rem }
 ul.warnings { border-left: 4px solid #c0392b; padding: .5rem 1rem .5rem 2rem; margin: 0 0 1.5rem }
 figure { margin: 1rem 0 } figure svg { width: 100%; height: auto }
 figcaption { color: var(--faint); font-size: .9rem }
 pre { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; padding: .75rem 1rem;
   font: 13px/1.45 ui-monospace, monospace }
 """
+
+
+class _Merit(NamedTuple):
+    """A figure of the headline: its name, its value, and what stands beside it."""
+
+    name: str
+    value: str
+    caveat: str = ""
 
 
 def page(reports: Sequence[Report], found: Found | None, taken: datetime) -> str:
@@ -77,33 +87,34 @@ def page(reports: Sequence[Report], found: Found | None, taken: datetime) -> str
     )
 
 
-def _headline(reports: Sequence[Report], found: Found | None) -> tuple[list[tuple[str, str]], str]:
+def _headline(reports: Sequence[Report], found: Found | None) -> tuple[list[_Merit], str]:
     last = reports[-1]
     if found is not None:
         rate = "none" if found.rate is None else f"{found.rate:.0f} requests/s"
-        sure = "-" if found.rate is None else percentage(found.confidence)
-        return [(f"highest rate within {found.slo}", rate), ("confidence", sure)], found_table(
-            found
-        )
+        return [
+            _Merit(f"highest rate within {found.slo}", rate, found.caveat or ""),
+            _Merit("confidence", confidence(found)),
+        ], found_table(found)
     if len(reports) > 1:
         best = max(reports, key=lambda report: report.requests_per_second)
         return [
-            ("highest throughput", f"{best.requests_per_second:.0f} requests/s"),
-            ("at", best.load.target),
+            _Merit("highest throughput", f"{best.requests_per_second:.0f} requests/s"),
+            _Merit("at", best.load.target),
         ], "\n\n".join([sweep_table(reports), *map(report_table, reports)])
     latency = last.latency
     return [
-        ("load", last.load.target),
-        ("throughput", f"{last.requests_per_second:.0f} requests/s"),
-        ("median", f"{latency.p50:.2f} ms" if latency else "-"),
-        ("p99", f"{latency.p99:.2f} ms" if latency else "-"),
-        ("failed", str(last.failed + last.dropped)),
+        _Merit("load", last.load.target),
+        _Merit("throughput", f"{last.requests_per_second:.0f} requests/s"),
+        _Merit("median", f"{latency.p50:.2f} ms" if latency else "-"),
+        _Merit("p99", f"{latency.p99:.2f} ms" if latency else "-"),
+        _Merit("failed", str(last.failed + last.dropped)),
     ], report_table(last)
 
 
-def _figure_of_merit(pair: tuple[str, str]) -> str:
-    name, value = map(html.escape, pair)
-    return f"<div><dt>{name}</dt><dd>{value}</dd></div>"
+def _figure_of_merit(merit: _Merit) -> str:
+    name, value, caveat = map(html.escape, merit)
+    beside = f"<small>{caveat}</small>" if caveat else ""
+    return f"<div><dt>{name}</dt><dd>{value}{beside}</dd></div>"
 
 
 def _load_plot(reports: Sequence[Report], found: Found | None) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from vaeserve_loadtest.figures import Latency
 from vaeserve_loadtest.find_max import Found
-from vaeserve_loadtest.report import Latency, Report
+from vaeserve_loadtest.report import Report
 
 _SURE = 0.95
 _HEADINGS = ("load", "requests/s", "rows/s", "p50/ms", "p90/ms", "p99/ms", "p99.9/ms", "failed")
@@ -54,28 +55,31 @@ def sweep_table(reports: Sequence[Report]) -> str:
 def found_table(found: Found) -> str:
     """A search for the highest rate."""
     lines = [sweep_table(found.trials), ""]
+    caveat = f", {found.caveat}" if found.caveat else ""
     if found.rate is None:
         lines.append(
-            f"no rate holds {found.slo}: even {found.failed_at:.1f} requests/s did not; at lower "
-            "rates, runs of this --duration have too few requests to tell"
+            f"no rate holds {found.slo}: even {found.failed_at:.1f} requests/s did not{caveat}; "
+            "at lower rates, runs of this --duration have too few requests to tell"
         )
         return "\n".join(lines)
-    lines.append(f"highest rate that holds {found.slo}: {found.rate:.1f} requests/s")
+    lines.append(f"highest rate that holds {found.slo}: {found.rate:.1f} requests/s{caveat}")
     if found.failed_at is not None:
         lines.append(f"lowest rate that did not: {found.failed_at:.1f} requests/s")
     lines.append(
-        f"confidence  {percentage(found.confidence)}: {found.slow} of {found.requests} requests "
+        f"confidence  {confidence(found)}: {found.slow} of {found.requests} requests "
         f"were slower or failed in {found.confirmations} runs at that rate; "
         f"{found.slo.allowed:.2%} may be"
     )
-    if found.confidence < _SURE:
+    if found.confidence is not None and found.confidence < _SURE:
         lines.append("warning     too few requests to be sure: raise --duration")
     return "\n".join(lines)
 
 
-def percentage(confidence: float) -> str:
-    """A confidence, which is never whole."""
-    return "above 99.9%" if confidence > 0.999 else f"{confidence:.1%}"
+def confidence(found: Found) -> str:
+    """How sure a search is, which is never wholly."""
+    if found.confidence is None:
+        return "none about the server" if found.caveat else "none"
+    return "above 99.9%" if found.confidence > 0.999 else f"{found.confidence:.1%}"
 
 
 def _row(report: Report) -> tuple[str, ...]:
