@@ -1,10 +1,13 @@
 """What a search says of the rate it found, in words, in JSON and on the page."""
 
 import json
+import re
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from vaeserve_loadtest import Found, Load, Report, Slo, find_max
 from vaeserve_loadtest.files import to_json
@@ -29,13 +32,15 @@ def report(rate: float, latency_s: float, generator: str) -> Report:
     return Report.of(load, recorder.tally)
 
 
-def search(generator_at: Callable[[float], str], limit: float = 500.0) -> Found:
+def search(
+    generator_at: Callable[[float], str], limit: float = 500.0, capacity: float = 600.0
+) -> Found:
     """Of a server that keeps the level up to a limit."""
 
     def run_at(rate: float) -> Report:
         return report(rate, 0.01 if rate <= limit else 0.1, generator_at(rate))
 
-    return find_max(SLO, capacity=600.0, duration_s=10.0, run_at=run_at)
+    return find_max(SLO, capacity, duration_s=10.0, run_at=run_at)
 
 
 def told(found: Found) -> tuple[str, dict[str, object], str]:
@@ -84,3 +89,40 @@ def test_no_rate_at_all_may_be_the_generators_fault() -> None:
     assert CAVEAT in table.split("no rate holds")[1].splitlines()[0]
     assert CAVEAT in str(written["caveat"])
     assert CAVEAT in headline
+
+
+def drawn(found: Found) -> tuple[list[str], str]:
+    """The legend of the Distribution plot, which stands as comments in the SVG; the caption."""
+    plot = page(found.trials, found, TAKEN).split("<h2>Distribution</h2>")[1].split("</figure>")[0]
+    legend = re.findall(r"<!-- ([\d.]+ requests/s.*?) -->", plot)
+    return legend, plot.split("<figcaption>")[1]
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(20, 3000), st.floats(0.1, 3))
+def test_the_distribution_always_has_the_two_rates_that_decide(limit: float, miss: float) -> None:
+    found = search(lambda _: PROMPT, limit, capacity=miss * limit)
+    legend, caption = drawn(found)
+    assert f"{found.rate:g} requests/s, found" in legend
+    assert f"{found.failed_at:g} requests/s, failed" in legend
+    assert len(set(legend)) == len(legend) <= 8
+    assert f" {len(legend)} of {len(found.trials)} runs shown" in caption
+
+
+def test_a_warning_stands_once_with_the_runs_that_it_concerns() -> None:
+    found = search(lambda _: LATE)
+    text = page(found.trials, found, TAKEN)
+    assert text.count("most of the latency is its own") == 1
+    (warning,) = re.findall(r"<li>(.*?)</li>", text)
+    rates = Counter(each.load.target for each in found.trials)
+    assert max(rates.values()) > 1
+    for target, times in rates.items():
+        assert target + (f" ({times} runs)" if times > 1 else "") in warning
+    assert found_table(found).count("most of the latency is its own") == 1
+
+
+def test_a_warning_of_one_run_keeps_its_figures() -> None:
+    found = search(lambda rate: LATE if rate > 500 else PROMPT)
+    late = [each for each in found.trials if each.generator_limited]
+    one = Found(SLO, rate=late[0].load.rate, trials=[late[0], found.trials[-1]])
+    assert "requests started up to 80.0 ms late (p99)" in page(one.trials, one, TAKEN)
