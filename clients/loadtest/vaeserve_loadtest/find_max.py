@@ -14,6 +14,9 @@ _CONFIRMATIONS = 3
 _STEP_DOWN = 0.93  # to the next rate, when a confirmation fails
 _MOST_STEPS_DOWN = 6
 
+MOST_RUNS = _MOST_TRIALS + _MOST_STEPS_DOWN * _CONFIRMATIONS
+"""More than these `find_max` does not measure."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slo:
