@@ -188,7 +188,7 @@ def _measured(load: Load, metrics: str | None) -> Report:
 def _searched(probe: Load, slo: Slo, metrics: str | None) -> Found:
     """Find out what the server answers at most, then search below and around it."""
     runs, each_s = 1 + MOST_RUNS, probe.warmup_s + probe.duration_s
-    click.echo(f"at most {runs} runs of {each_s:g} s: {_about(runs * each_s)}", err=True)
+    click.echo(f"at most {runs} runs of {each_s:g} s, about {_span(runs * each_s)}", err=True)
     capacity = _measured(probe, metrics).requests_per_second
     if not capacity:
         raise click.ClickException("the server answered nothing; try --concurrency 1 first")
@@ -200,7 +200,7 @@ def _searched(probe: Load, slo: Slo, metrics: str | None) -> Found:
     )
 
 
-def _about(seconds: float) -> str:
+def _span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 

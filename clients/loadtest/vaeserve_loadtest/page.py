@@ -12,13 +12,11 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from vaeserve_loadtest.curves import distinct_runs
 from vaeserve_loadtest.find_max import Found
-from vaeserve_loadtest.load import counted
 from vaeserve_loadtest.report import Report
 from vaeserve_loadtest.table import confidence, run_table, runs_table, verdict, warnings_of
 
 _COLOURS = {"p50": "#2a7f9e", "p90": "#6a9f3c", "p99": "#d98c1f", "p99_9": "#c0392b"}
 _MOST_CURVES = 8
-_CHOICE = "of each load the last, spread evenly where those are too many to tell apart"
 
 _STYLE = """
 :root { color-scheme: light dark;
@@ -166,7 +164,7 @@ def _percentile_plot(reports: Sequence[Report], found: Found | None) -> str:
 
     caption = "Each step to the right is ten times rarer; the last point is the slowest request."
     if len(reports) > 1:
-        caption += f" {len(shown)} of {counted(len(reports), 'run')} shown: {_CHOICE}."
+        caption += f" {len(shown)} of {len(reports)} runs shown, of a load at most the last."
     return _plot("Distribution", draw, caption)
 
 

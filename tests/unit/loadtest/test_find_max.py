@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from vaeserve_loadtest import Found, Load, Report, Slo, find_max
 from vaeserve_loadtest.files import to_json
@@ -100,6 +100,7 @@ def drawn(found: Found) -> tuple[list[str], str]:
 
 @settings(max_examples=10, deadline=None)
 @given(st.floats(20, 3000), st.floats(0.1, 3))
+@example(900.0, 0.1)  # twelve rates, of which the two lie near one end
 def test_the_distribution_always_has_the_two_rates_that_decide(limit: float, miss: float) -> None:
     found = search(lambda _: PROMPT, limit, capacity=miss * limit)
     legend, caption = drawn(found)

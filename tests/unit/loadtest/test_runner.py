@@ -437,7 +437,7 @@ def test_find_max_holds_its_level(script: Script, tmp_path: Path) -> None:
         *common, "--find-max", "--slo", "p80=100ms", "--json", "--html", tmp_path / "f.html"
     )
     assert result.exit_code == 0, result.output
-    assert "at most 31 runs of 1 s: 31 s\n" in result.stderr
+    assert "at most 31 runs of 1 s, about 31 s\n" in result.stderr
     found = json.loads(result.stdout)["find_max"]
     assert 20 <= found["rate"] <= 110
     assert found["rate"] < found["failed_at"]
