@@ -5,14 +5,17 @@ from vaeserve_loadtest import Load, report_table, run
 print(report_table(run(Load(address="127.0.0.1:50051", model="digits", rate=200.0))))
 """
 
+from vaeserve_loadtest.cautions import Caution
+from vaeserve_loadtest.figures import ErrorCount, Latency, PartReport, Second
 from vaeserve_loadtest.find_max import Found, Slo, find_max
 from vaeserve_loadtest.load import Load, Part
-from vaeserve_loadtest.report import ErrorCount, Latency, PartReport, Report, Second
+from vaeserve_loadtest.report import Report
 from vaeserve_loadtest.runner import WorkerDied, run
 from vaeserve_loadtest.server_view import GraphView, ServerView
 from vaeserve_loadtest.table import report_table
 
 __all__ = [
+    "Caution",
     "ErrorCount",
     "Found",
     "GraphView",

@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 # The command line's own, not the SDK's: how every command is told of TLS and tokens.
-from vaeserve._dial import connection_options, credentials
+from vaeserve._dial import client_at, connection_options, credentials
 from vaeserve_loadtest import options
 from vaeserve_loadtest.compare import compare, comparison_table
 from vaeserve_loadtest.files import json_text, to_csv, to_json
-from vaeserve_loadtest.find_max import Found, Slo, find_max
+from vaeserve_loadtest.find_max import MOST_RUNS, Found, Slo, find_max
 from vaeserve_loadtest.live import shown
 from vaeserve_loadtest.load import ARRIVALS, RPCS, Load, Part
 from vaeserve_loadtest.options import Steps, parsed
@@ -33,7 +33,7 @@ _TIME = parsed(options.seconds)
 @click.command(context_settings={"show_default": True})
 @click.argument("address")
 @connection_options
-@click.option("--model", required=True, help="Name of the model.")
+@click.option("--model", help="Name of the model; may be left out where only one is ready.")
 @click.option("--rpc", type=click.Choice(RPCS), default="encode")
 @click.option("--rows", default=1, help="Rows of each request.")
 @click.option(
@@ -67,7 +67,7 @@ _TIME = parsed(options.seconds)
 def loadtest(
     *,
     address: str,
-    model: str,
+    model: str | None,
     rpc: str,
     rows: int,
     mix: tuple[Part, ...] | None,
@@ -105,7 +105,6 @@ def loadtest(
         raise click.UsageError("--find-max and --slo go together")
     common = settings | {
         "address": address,
-        "model": model,
         "mix": mix or (Part(rpc, rows),),
         "duration_s": duration,
         "warmup_s": warmup,
@@ -115,8 +114,17 @@ def loadtest(
     try:
         before = _read(older) if older else None
         loads = _loads(
-            common, concurrency=concurrency, rate=rate, ramp=ramp, sweep=sweep, search=search
+            # Asked for last, once the rest of the command line makes sense.
+            common | {"model": model or ""},
+            concurrency=concurrency,
+            rate=rate,
+            ramp=ramp,
+            sweep=sweep,
+            search=search,
         )
+        if model is None:
+            only = _only_model(address)
+            loads = [replace(load, model=only) for load in loads]
         found = None
         if slo:
             found = _searched(loads[0], slo, metrics)
@@ -179,6 +187,8 @@ def _measured(load: Load, metrics: str | None) -> Report:
 
 def _searched(probe: Load, slo: Slo, metrics: str | None) -> Found:
     """Find out what the server answers at most, then search below and around it."""
+    runs, each_s = 1 + MOST_RUNS, probe.warmup_s + probe.duration_s
+    click.echo(f"at most {runs} runs of {each_s:g} s, about {_span(runs * each_s)}", err=True)
     capacity = _measured(probe, metrics).requests_per_second
     if not capacity:
         raise click.ClickException("the server answered nothing; try --concurrency 1 first")
@@ -188,6 +198,20 @@ def _searched(probe: Load, slo: Slo, metrics: str | None) -> Found:
         probe.duration_s,
         lambda rate: _measured(replace(probe, concurrency=None, rate=rate), metrics),
     )
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _only_model(address: str) -> str:
+    """The model that is ready on a server with one."""
+    with client_at(address) as client:
+        ready = [state.name for state in client.models() if state.ready]
+    if len(ready) != 1:
+        served = ", ".join(ready) or "none"
+        raise click.UsageError(f"Say which model with --model NAME; ready here: {served}.")
+    return ready[0]
 
 
 def _table(reports: list[Report], found: Found | None) -> str:

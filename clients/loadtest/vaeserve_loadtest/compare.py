@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vaeserve_loadtest.load import counted
+
 _PERCENTILES = ("p50", "p90", "p99", "p99_9")
 
 
@@ -69,9 +71,11 @@ def _runs(report: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for run in report["runs"]:
             load = run["load"]
             mix = ",".join(f"{p['rpc']}@{p['rows']}:{p['share']:g}" for p in load["mix"])
-            target = f"{load['concurrency']} callers"
-            if load["rate"] is not None:
-                target = f"{load['rate']:g} requests/s"
+            target = (
+                counted(load["concurrency"], "caller")
+                if load["rate"] is None
+                else f"{load['rate']:g} requests/s"
+            )
             yield f"{mix}, {target}", run
     except (KeyError, TypeError) as error:
         raise ValueError(f"this is no report of vaeserve loadtest: {error}") from error

@@ -14,6 +14,9 @@ _CONFIRMATIONS = 3
 _STEP_DOWN = 0.93  # to the next rate, when a confirmation fails
 _MOST_STEPS_DOWN = 6
 
+MOST_RUNS = _MOST_TRIALS + _MOST_STEPS_DOWN * _CONFIRMATIONS
+"""More than these `find_max` does not measure."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slo:
@@ -84,13 +87,31 @@ class Found:
     trials: list[Report] = field(default_factory=list)
 
     @property
-    def confidence(self) -> float:
+    def confidence(self) -> float | None:
         """One minus the chance of seeing so few slow requests if the level were just broken.
 
         The exact binomial test; it takes requests for independent, which those of one burst are not
-        quite.
+        quite. None where no rate was found, and where there is a caveat: what the load generator
+        did says nothing of the server.
         """
+        if self.rate is None or self.caveat:
+            return None
         return 1 - binomial_cdf(self.slow, self.requests, self.slo.allowed)
+
+    @property
+    def caveat(self) -> str | None:
+        """Why the rates are the load generator's and not the server's, and what to try.
+
+        None where no run at either of the two rates was limited by the load generator.
+        """
+        decisive = [each for each in self.trials if each.load.rate in {self.rate, self.failed_at}]
+        if not any(each.generator_limited for each in decisive):
+            return None
+        more = 2 * decisive[0].load.workers
+        return (
+            "the load generator's limit, the server can do more: "
+            f"try --workers {more}, or send from another machine"
+        )
 
 
 def find_max(

@@ -10,6 +10,11 @@ RPCS = ("encode", "sample", "decode", "reconstruct", "score")
 ARRIVALS = ("poisson", "constant")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: "1 row", "2 rows"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A kind of request in the mix.
@@ -115,17 +120,22 @@ class Load:
             )
 
     @property
+    def asked(self) -> float:
+        """Callers, or requests a second."""
+        return float(self.concurrency or 0) if self.rate is None else self.rate
+
+    @property
     def target(self) -> str:
         """The load in words: "8 callers" or "500 requests/s"."""
         begin = "" if self.ramp_from is None else f"{self.ramp_from:g} to "
         if self.rate is None:
-            return f"{begin}{self.concurrency} caller{'s' if self.concurrency != 1 else ''}"
+            return f"{begin}{counted(self.concurrency or 0, 'caller')}"
         return f"{begin}{self.rate:g} requests/s"
 
     @property
     def mixed(self) -> str:
         """The mix in words."""
         if len(self.mix) == 1:
-            return f"{self.mix[0].rpc}, {self.mix[0].rows} rows a request"
+            return f"{self.mix[0].rpc}, {counted(self.mix[0].rows, 'row')} a request"
         whole = sum(part.share for part in self.mix)
         return ", ".join(f"{part.share / whole:.0%} {part.label}" for part in self.mix)

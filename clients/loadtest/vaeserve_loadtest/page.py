@@ -4,14 +4,16 @@ import html
 import io
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
+from vaeserve_loadtest.curves import distinct_runs
 from vaeserve_loadtest.find_max import Found
 from vaeserve_loadtest.report import Report
-from vaeserve_loadtest.table import found_table, percentage, report_table, sweep_table
+from vaeserve_loadtest.table import confidence, run_table, runs_table, verdict, warnings_of
 
 _COLOURS = {"p50": "#2a7f9e", "p90": "#6a9f3c", "p99": "#d98c1f", "p99_9": "#c0392b"}
 _MOST_CURVES = 8
@@ -29,12 +31,21 @@ h1 { font-size: 1.6rem; margin: 0 0 .25rem } h2 { font-size: 1.1rem; margin: 2re
 p.what { color: var(--faint); margin: 0 0 1.5rem }
 dl { display: flex; flex-wrap: wrap; gap: .75rem 2.5rem; margin: 0 0 1.5rem }
 dt { color: var(--faint); font-size: .85rem } dd { margin: 0; font-size: 1.35rem; font-weight: 600 }
+dd small { display: block; max-width: 26rem; color: #c0392b; font-size: .9rem }
 ul.warnings { border-left: 4px solid #c0392b; padding: .5rem 1rem .5rem 2rem; margin: 0 0 1.5rem }
 figure { margin: 1rem 0 } figure svg { width: 100%; height: auto }
 figcaption { color: var(--faint); font-size: .9rem }
 pre { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; padding: .75rem 1rem;
   font: 13px/1.45 ui-monospace, monospace }
 """
+
+
+class _Merit(NamedTuple):
+    """A figure of the headline: its name, its value, and what stands beside it."""
+
+    name: str
+    value: str
+    caveat: str = ""
 
 
 def page(reports: Sequence[Report], found: Found | None, taken: datetime) -> str:
@@ -50,12 +61,12 @@ def page(reports: Sequence[Report], found: Found | None, taken: datetime) -> str
     """
     last = reports[-1]
     headline, text = _headline(reports, found)
-    figures = [_percentile_plot(reports[:_MOST_CURVES])]
+    figures = [_percentile_plot(reports, found)]
     if len(reports) > 1:
         figures.insert(0, _load_plot(reports, found))
     if len(reports) == 1:
         figures.append(_timeline_plot(last))
-    warnings = [f"at {r.load.target}: {warning}" for r in reports for warning in r.warnings]
+    warnings = warnings_of(reports)
     title = f"{last.load.model}: {last.load.mixed}"
     listed = "".join(f"<li>{html.escape(warning)}</li>" for warning in warnings)
     return "\n".join(
@@ -77,33 +88,34 @@ def page(reports: Sequence[Report], found: Found | None, taken: datetime) -> str
     )
 
 
-def _headline(reports: Sequence[Report], found: Found | None) -> tuple[list[tuple[str, str]], str]:
+def _headline(reports: Sequence[Report], found: Found | None) -> tuple[list[_Merit], str]:
     last = reports[-1]
     if found is not None:
         rate = "none" if found.rate is None else f"{found.rate:.0f} requests/s"
-        sure = "-" if found.rate is None else percentage(found.confidence)
-        return [(f"highest rate within {found.slo}", rate), ("confidence", sure)], found_table(
-            found
-        )
+        return [
+            _Merit(f"highest rate within {found.slo}", rate, found.caveat or ""),
+            _Merit("confidence", confidence(found)),
+        ], f"{runs_table(found.trials)}\n\n{verdict(found)}"
     if len(reports) > 1:
         best = max(reports, key=lambda report: report.requests_per_second)
         return [
-            ("highest throughput", f"{best.requests_per_second:.0f} requests/s"),
-            ("at", best.load.target),
-        ], "\n\n".join([sweep_table(reports), *map(report_table, reports)])
+            _Merit("highest throughput", f"{best.requests_per_second:.0f} requests/s"),
+            _Merit("at", best.load.target),
+        ], "\n\n".join([runs_table(reports), *map(run_table, reports)])
     latency = last.latency
     return [
-        ("load", last.load.target),
-        ("throughput", f"{last.requests_per_second:.0f} requests/s"),
-        ("median", f"{latency.p50:.2f} ms" if latency else "-"),
-        ("p99", f"{latency.p99:.2f} ms" if latency else "-"),
-        ("failed", str(last.failed + last.dropped)),
-    ], report_table(last)
+        _Merit("load", last.load.target),
+        _Merit("throughput", f"{last.requests_per_second:.0f} requests/s"),
+        _Merit("median", f"{latency.p50:.2f} ms" if latency else "-"),
+        _Merit("p99", f"{latency.p99:.2f} ms" if latency else "-"),
+        _Merit("failed", str(last.failed + last.dropped)),
+    ], run_table(last)
 
 
-def _figure_of_merit(pair: tuple[str, str]) -> str:
-    name, value = map(html.escape, pair)
-    return f"<div><dt>{name}</dt><dd>{value}</dd></div>"
+def _figure_of_merit(merit: _Merit) -> str:
+    name, value, caveat = map(html.escape, merit)
+    beside = f"<small>{caveat}</small>" if caveat else ""
+    return f"<div><dt>{name}</dt><dd>{value}{beside}</dd></div>"
 
 
 def _load_plot(reports: Sequence[Report], found: Found | None) -> str:
@@ -111,7 +123,7 @@ def _load_plot(reports: Sequence[Report], found: Found | None) -> str:
 
     def draw(axes: Axes) -> None:
         measured = sorted(
-            ((_asked(report), report.latency) for report in reports if report.latency),
+            ((report.load.asked, report.latency) for report in reports if report.latency),
             key=lambda pair: pair[0],
         )
         asked = [pair[0] for pair in measured]
@@ -132,15 +144,17 @@ def _load_plot(reports: Sequence[Report], found: Found | None) -> str:
     return _plot("Latency under load", draw, caption)
 
 
-def _percentile_plot(reports: Sequence[Report]) -> str:
+def _percentile_plot(reports: Sequence[Report], found: Found | None) -> str:
     """The whole distribution, its tail stretched."""
+    shown = distinct_runs(reports, found, _MOST_CURVES)
+    notes = {} if found is None else {found.failed_at: ", failed", found.rate: ", found"}
 
     def draw(axes: Axes) -> None:
-        for report in reports:
+        for report in shown:
             points = [(100 / (100 - p), ms) for p, ms in report.percentiles if p < 100]
-            if report.percentiles:
-                points.append((max(report.succeeded, 2), report.percentiles[-1][1]))
-            axes.plot(*zip(*points, strict=True), label=report.load.target)
+            points.append((max(report.succeeded, 2), report.percentiles[-1][1]))
+            note = notes.get(report.load.rate, "")
+            axes.plot(*zip(*points, strict=True), label=report.load.target + note)
         axes.set_xscale("log")
         ticks = {1: "0", 2: "50", 10: "90", 100: "99", 1000: "99.9", 10_000: "99.99"}
         axes.set_xticks(list(ticks), labels=list(ticks.values()))
@@ -149,6 +163,8 @@ def _percentile_plot(reports: Sequence[Report]) -> str:
         axes.set_xlabel("percentage of requests that took no longer")
 
     caption = "Each step to the right is ten times rarer; the last point is the slowest request."
+    if len(reports) > 1:
+        caption += f" {len(shown)} of {len(reports)} runs shown, of a load at most the last."
     return _plot("Distribution", draw, caption)
 
 
@@ -181,11 +197,6 @@ def _milliseconds(axes: Axes) -> None:
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("latency, ms")
-
-
-def _asked(report: Report) -> float:
-    load = report.load
-    return float(load.concurrency or 0) if load.rate is None else load.rate
 
 
 def _plot(title: str, draw: Callable[[Axes], None], caption: str) -> str:

@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from vaeserve_loadtest.cautions import Caution
+from vaeserve_loadtest.figures import ErrorCount, Latency, PartReport, Second
 from vaeserve_loadtest.latencies import Latencies
 from vaeserve_loadtest.load import Load
 from vaeserve_loadtest.server_view import ServerView
@@ -13,92 +15,6 @@ _CPU_NEAR_LIMIT = 0.9  # of a core, which is all that one event loop can use
 _LAG_SHARE = 0.5  # of the latency's own p99
 _RATE_KEPT = 0.95  # share of the offered requests that a keeping server answers in the window
 _CURVE = (0, 10, 25, 50, 75, 90, 95, 98, 99, 99.5, 99.9, 99.95, 99.99)
-
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Latencies of the requests that succeeded, milliseconds.
-
-    Attributes:
-        mean: arithmetic mean.
-        p50: half took no longer.
-        p90: 90 % took no longer.
-        p99: 99 % took no longer.
-        p99_9: 99.9 % took no longer.
-        max: the slowest.
-    """
-
-    mean: float
-    p50: float
-    p90: float
-    p99: float
-    p99_9: float
-    max: float
-
-    @classmethod
-    def of(cls, latencies: Latencies) -> "Latency | None":
-        """None where there are none."""
-        if not latencies.count:
-            return None
-        return cls(
-            mean=1e3 * latencies.sum_s / latencies.count,
-            p50=latencies.percentile_ms(50),
-            p90=latencies.percentile_ms(90),
-            p99=latencies.percentile_ms(99),
-            p99_9=latencies.percentile_ms(99.9),
-            max=1e3 * latencies.max_s,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorCount:
-    """How many requests failed in one way.
-
-    Attributes:
-        code: gRPC status.
-        reason: the server's reason; empty when it gave none.
-        count: requests.
-    """
-
-    code: str
-    reason: str
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class PartReport:
-    """One part of the mix.
-
-    Attributes:
-        label: the part, as it is written.
-        succeeded: requests answered.
-        failed: requests that ended with an error.
-        latency: None when nothing succeeded.
-    """
-
-    label: str
-    succeeded: int
-    failed: int
-    latency: Latency | None
-
-
-@dataclass(frozen=True, slots=True)
-class Second:
-    """A stretch of the timeline.
-
-    Attributes:
-        at_s: its middle, seconds from the beginning of the measured time.
-        succeeded: requests that were to start in it and were answered, a second.
-        failed: those that were not, a second.
-        p50_ms: of their latency; None when nothing succeeded.
-        p99_ms: the same.
-    """
-
-    at_s: float
-    succeeded: float
-    failed: float
-    p50_ms: float | None
-    p99_ms: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,36 +100,58 @@ class Report:
         return self.load.rate is None or answered >= _RATE_KEPT * self.requests - 1
 
     @property
-    def warnings(self) -> tuple[str, ...]:
+    def cautions(self) -> tuple[Caution, ...]:
         """What stands between the figures and a conclusion about the server."""
         found = []
         if not self.requests:
-            found.append("no request was due in the measured time: raise --duration or --rate")
+            nothing = "no request was due in the measured time: raise --duration or --rate"
+            found.append(Caution(nothing, nothing))
         if self.failed:
-            found.append(
-                f"{self.failed} of {self.requests} requests failed; latencies are of the others"
-            )
+            failed = "requests failed; latencies are of the others"
+            found.append(Caution(f"{self.failed} of {self.requests} {failed}", failed))
         if self.dropped:
+            unsent = "not sent: too many under way, or due too fast"
             found.append(
-                f"{self.dropped} requests were not sent: too many under way, or due too fast"
+                Caution(f"{self.dropped} requests were {unsent}", f"requests were {unsent}")
             )
         if not self.kept_rate:
             found.append(
-                f"the rate was not kept: {self.requests_per_second:.1f} requests/s answered "
-                f"of {self.requests / self.load.duration_s:.1f}"
+                Caution(
+                    f"the rate was not kept: {self.requests_per_second:.1f} requests/s answered "
+                    f"of {self.requests / self.load.duration_s:.1f}",
+                    "the rate was not kept",
+                )
             )
         lag = self.start_lag_p99_ms
         if lag is not None and self.latency and lag > _LAG_SHARE * self.latency.p99:
+            own = "the load generator is the limit, and most of the latency is its own"
             found.append(
-                f"requests started up to {lag:.1f} ms late (p99): the load generator is the limit, "
-                "and most of the latency is its own"
+                Caution(
+                    f"requests started up to {lag:.1f} ms late (p99): {own}",
+                    f"requests started late: {own}",
+                    of_generator=True,
+                )
             )
         if self.cpu_share >= _CPU_NEAR_LIMIT:
+            busy = "its core: the load generator may be the limit, not the server; raise --workers"
             found.append(
-                f"a sending process used {self.cpu_share:.2f} of its core: the load generator may "
-                "be the limit, not the server; raise --workers"
+                Caution(
+                    f"a sending process used {self.cpu_share:.2f} of {busy}",
+                    f"a sending process used nearly all of {busy}",
+                    of_generator=True,
+                )
             )
         return tuple(found)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those cautions in words."""
+        return tuple(caution.text for caution in self.cautions)
+
+    @property
+    def generator_limited(self) -> bool:
+        """Whether a caution says that the load generator, not the server, may be the limit."""
+        return any(caution.of_generator for caution in self.cautions)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with units in their keys."""

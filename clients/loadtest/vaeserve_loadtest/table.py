@@ -1,16 +1,24 @@
 """Reports as lines for people."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from vaeserve_loadtest.figures import Latency
 from vaeserve_loadtest.find_max import Found
-from vaeserve_loadtest.report import Latency, Report
+from vaeserve_loadtest.load import counted
+from vaeserve_loadtest.report import Report
 
 _SURE = 0.95
 _HEADINGS = ("load", "requests/s", "rows/s", "p50/ms", "p90/ms", "p99/ms", "p99.9/ms", "failed")
 
 
 def report_table(report: Report) -> str:
+    """A run, and what to be wary of."""
+    return "\n".join([run_table(report), *(f"warning     {text}" for text in report.warnings)])
+
+
+def run_table(report: Report) -> str:
     """A run."""
     load = report.load
     lines = [
@@ -34,11 +42,37 @@ def report_table(report: Report) -> str:
     lines.append(f"generator   {processes}{report.cpu_share:.2f} of a core")
     lines += _server(report)
     lines += [f"error       {e.count} x {e.code} {e.reason}".rstrip() for e in report.errors]
-    lines += [f"warning     {warning}" for warning in report.warnings]
     return "\n".join(lines)
 
 
 def sweep_table(reports: Sequence[Report]) -> str:
+    """Several runs, one a line, and what to be wary of."""
+    return "\n".join(
+        [runs_table(reports), *(f"warning     {text}" for text in warnings_of(reports))]
+    )
+
+
+def warnings_of(reports: Sequence[Report]) -> list[str]:
+    """What to be wary of in several runs: each warning once, after the runs that it concerns."""
+    concerned: dict[str, list[Report]] = {}
+    for report in reports:
+        for caution in report.cautions:
+            concerned.setdefault(caution.summary, []).append(report)
+    return [_warning(summary, runs) for summary, runs in concerned.items()]
+
+
+def _warning(summary: str, runs: Sequence[Report]) -> str:
+    if len(runs) == 1:
+        (summary,) = (each.text for each in runs[0].cautions if each.summary == summary)
+    often = Counter(report.load.target for report in runs)
+    targets = [
+        target if times == 1 else f"{target} ({counted(times, 'run')})"
+        for target, times in often.items()
+    ]
+    return f"at {', '.join(targets)}: {summary}"
+
+
+def runs_table(reports: Sequence[Report]) -> str:
     """Several runs, one a line."""
     rows = [_HEADINGS, *map(_row, reports)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
@@ -46,36 +80,42 @@ def sweep_table(reports: Sequence[Report]) -> str:
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows
     ]
-    for report in reports:
-        lines += [f"warning     at {report.load.target}: {text}" for text in report.warnings]
     return "\n".join(lines)
 
 
 def found_table(found: Found) -> str:
-    """A search for the highest rate."""
-    lines = [sweep_table(found.trials), ""]
+    """A search for the highest rate: its runs, and what follows."""
+    return f"{sweep_table(found.trials)}\n\n{verdict(found)}"
+
+
+def verdict(found: Found) -> str:
+    """What a search found, and how sure that is."""
+    lines = []
+    caveat = f", {found.caveat}" if found.caveat else ""
     if found.rate is None:
         lines.append(
-            f"no rate holds {found.slo}: even {found.failed_at:.1f} requests/s did not; at lower "
-            "rates, runs of this --duration have too few requests to tell"
+            f"no rate holds {found.slo}: even {found.failed_at:.1f} requests/s did not{caveat}; "
+            "at lower rates, runs of this --duration have too few requests to tell"
         )
         return "\n".join(lines)
-    lines.append(f"highest rate that holds {found.slo}: {found.rate:.1f} requests/s")
+    lines.append(f"highest rate that holds {found.slo}: {found.rate:.1f} requests/s{caveat}")
     if found.failed_at is not None:
         lines.append(f"lowest rate that did not: {found.failed_at:.1f} requests/s")
     lines.append(
-        f"confidence  {percentage(found.confidence)}: {found.slow} of {found.requests} requests "
+        f"confidence  {confidence(found)}: {found.slow} of {found.requests} requests "
         f"were slower or failed in {found.confirmations} runs at that rate; "
         f"{found.slo.allowed:.2%} may be"
     )
-    if found.confidence < _SURE:
+    if found.confidence is not None and found.confidence < _SURE:
         lines.append("warning     too few requests to be sure: raise --duration")
     return "\n".join(lines)
 
 
-def percentage(confidence: float) -> str:
-    """A confidence, which is never whole."""
-    return "above 99.9%" if confidence > 0.999 else f"{confidence:.1%}"
+def confidence(found: Found) -> str:
+    """How sure a search is, which is never wholly."""
+    if found.confidence is None:
+        return "none about the server" if found.caveat else "none"
+    return "above 99.9%" if found.confidence > 0.999 else f"{found.confidence:.1%}"
 
 
 def _row(report: Report) -> tuple[str, ...]:

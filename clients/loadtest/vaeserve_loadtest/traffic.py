@@ -1,8 +1,10 @@
 """The requests of a run, made of seeded random rows or of a file's."""
 
+import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -67,8 +69,11 @@ def read_rows(path: Path, info: ModelInfo) -> npt.NDArray[Any]:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             arrays = [loaded] if isinstance(loaded, np.ndarray) else list(loaded.values())
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: cannot be read as .npy or .npz: {error}") from error
+    except (ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
+        # Not what numpy says: it advises to unpickle whatever it does not know.
+        raise ValueError(f"{str(path)!r} is no .npy or .npz that can be read") from error
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     wanted = tuple(info.input_shape)
     flat = wanted[1:] if wanted[0] == 1 else None  # grey pictures often come without a channel
     for array in arrays:

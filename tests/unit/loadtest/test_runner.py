@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from unit.client.scripted_server import Failure, Script, serving
 from vaeserve import Unavailable
-from vaeserve.v1 import arrays, vae_service_pb2 as pb
+from vaeserve.v1 import arrays, model_service_pb2 as models_pb, vae_service_pb2 as pb
 from vaeserve_loadtest import Load, Part, Report, WorkerDied, loop, runner
 from vaeserve_loadtest.cli import loadtest
 from vaeserve_loadtest.loop import Share
@@ -325,6 +325,41 @@ def test_files_that_are_not_the_models(script: Script, tmp_path: Path, name: str
         runner.run(load(script, concurrency=1, data=tmp_path / name))
 
 
+def test_a_file_of_another_kind_is_told_in_a_line(script: Script, tmp_path: Path) -> None:
+    for name, content in {"seven.png": b"\x89PNG\r\n", "cut.npz": b"PK\x03\x04cut"}.items():
+        (tmp_path / name).write_bytes(content)
+        told = command(script.address, "--concurrency", 1, "--data", tmp_path / name)
+        assert told.exit_code == 2
+        assert f"Error: '{tmp_path / name}' is no .npy or .npz that can be read\n" in told.output
+        assert "pickle" not in told.output
+    told = command(script.address, "--concurrency", 1, "--data", tmp_path / "none.npy")
+    assert "none.npy' cannot be read: No such file" in told.output
+
+
+def test_the_only_model_need_not_be_named(script: Script) -> None:
+    # The script lists another one, which is not ready.
+    timed = ("--duration", "100ms", "--warmup", "0")
+    told = command(script.address, *timed, "--concurrency", 1)
+    assert told.exit_code == 0, told.output
+    assert told.output.startswith("encode, 1 row a request, 1 caller, ")
+    assert f": digits at {script.address}\n" in told.output
+
+
+@pytest.mark.parametrize(("names", "served"), [(("a", "b"), "a, b"), ((), "none")])
+def test_where_not_one_model_is_ready_it_must_be_named(names: tuple[str], served: str) -> None:
+    class Several(Script):
+        def ListModels(self, request: Any, context: Any) -> Any:  # noqa: N802
+            ready = [models_pb.ModelState(name=name, version=1, ready=True) for name in names]
+            return models_pb.ListModelsResponse(models=ready)
+
+    with serving(Several()) as script:
+        told = command(script.address, "--concurrency", 1)
+        assert told.exit_code == 2
+        assert f"Say which model with --model NAME; ready here: {served}." in told.output
+        # Mistakes that need no server come first.
+        assert "exactly one of" in command(script.address).output
+
+
 def test_several_processes_share_one_load(script: Script) -> None:
     told: list[Snapshot] = []
     chosen = load(script, rate=200.0, workers=3, duration_s=1.0, rpc="sample")
@@ -402,10 +437,11 @@ def test_find_max_holds_its_level(script: Script, tmp_path: Path) -> None:
         *common, "--find-max", "--slo", "p80=100ms", "--json", "--html", tmp_path / "f.html"
     )
     assert result.exit_code == 0, result.output
+    assert "at most 31 runs of 1 s, about 31 s\n" in result.stderr
     found = json.loads(result.stdout)["find_max"]
     assert 20 <= found["rate"] <= 110
     assert found["rate"] < found["failed_at"]
-    assert 0 < found["confidence"] <= 1
+    assert (found["confidence"] is None) == (found["caveat"] is not None)
     assert "p80=100ms" in (tmp_path / "f.html").read_text()
 
 
