@@ -48,10 +48,19 @@ def test_a_plateau_with_scatter(seed: int, epochs: int, reached: float) -> None:
     assert judged(losses.tolist()) is None
 
 
-@given(curve=st.lists(st.floats(20, 30), min_size=2, max_size=60), patience=st.integers(1, 20))
-def test_a_training_that_was_stopped_by_its_patience(curve: list[float], patience: int) -> None:
-    best = curve.index(min(curve))
-    assert judged([*curve[: best + 1], *[30.5] * patience], patience) is None
+@given(patience=st.integers(1, 8), epochs=st.integers(90, 200))
+def test_a_training_that_was_stopped_by_its_patience(patience: int, epochs: int) -> None:
+    """It got no better, however fast it fell before."""
+    losses = [*decay(epochs, epochs / 2), *[31.0] * patience]
+    assert judged(losses, patience) is None
+    assert judged(losses, patience + 1) is not None
+
+
+@pytest.mark.parametrize(("nats", "remarked"), [(0.3, False), (0.6, True)])
+def test_a_loss_that_creeps_down(nats: float, remarked: bool) -> None:
+    """Over the last half by so much, after a fall of ten nats."""
+    losses = [*np.linspace(34, 24, 20).tolist(), *np.linspace(24, 24 - nats, 21)[1:].tolist()]
+    assert (judged(losses) is not None) == remarked
 
 
 @pytest.mark.parametrize(
