@@ -46,7 +46,8 @@ def diagnose(
     """Name what is wrong with the run or bundle MODEL, and draw a page about it.
 
     With OTHER, of the same data, both stand side by side. A run knows its data; a bundle needs
-    --data. The exit status is 0 for sound models and 3 if a fault is named.
+    --data. The exit status is 0 if no fault is found, though a run that was still improving is
+    remarked on, and 3 if a fault is named.
     """
     if not out.parent.is_dir():  # said now, and not when all is measured
         raise click.ClickException(f"{out}: cannot be written: {out.parent} is no folder")
@@ -79,7 +80,11 @@ def _told(diagnoses: "list[Diagnosis]") -> str:
     lines = []
     for diagnosis in diagnoses:
         name = diagnosis.subject.origin.name
-        if not diagnosis.faults:
+        if remark := diagnosis.remark:
+            lines.append(f"{name}: {remark.title} ({remark.name})")
+            lines += [f"    {sentence}" for sentence in remark.evidence]
+            lines.append(f"    Remedy: {remark.remedy}")
+        elif not diagnosis.faults:
             lines.append(f"{name}: sound")
         for fault in diagnosis.faults:
             lines.append(f"{name}: {fault.title} ({fault.name})")

@@ -9,6 +9,7 @@ import click
 
 from vaeserve_export.cli.command import FOLDER, Command
 from vaeserve_export.cli.data_options import data_options
+from vaeserve_export.cli.versions import tell_versions
 
 
 @click.command(cls=Command)
@@ -49,5 +50,6 @@ def export(
     dataset = None if spec is None else data.load(spec, data_dir=data_dir)
     folder = export_run(run, repository, name, version, precision=precision, dataset=dataset)
     click.echo(folder)
+    tell_versions(folder)
     if precision != "float32":
         click.echo(precisions.text(bundle.read_manifest(folder)), err=True)

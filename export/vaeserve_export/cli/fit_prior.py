@@ -72,8 +72,9 @@ def _table(fit: "PriorFit") -> str:
     lines += [f"{count:12}  {nats:.2f}" for count, nats in fit.tried.items()]
     gain = entry.standard_nats - entry.held_out_nats
     size = len(fit.mixture.means[0])
+    components = "1 component" if entry.components == 1 else f"{entry.components} components"
     lines.append(
-        f"{entry.components} components over {fit.active} of {size} dimensions, fitted to "
+        f"{components} over {fit.active} of {size} dimensions, fitted to "
         f"{entry.rows} posterior draws: {entry.held_out_nats:.2f} nats a held-out draw, N(0, I) "
         f"{entry.standard_nats:.2f}: {abs(gain):.2f} {'better' if gain > 0 else 'worse'}"
     )

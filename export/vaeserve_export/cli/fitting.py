@@ -3,10 +3,13 @@
 # Heavy imports belong to the command that needs them.
 # ruff: noqa: PLC0415
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from vaeserve_export.cli.versions import tell_versions
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -23,13 +26,22 @@ def seed_of(model: Path, seed: int | None) -> int:
 
 
 def tell(place: Path, entry: "Message", text: str, *, as_json: bool) -> None:
-    """Print where the result lies and what it is."""
+    """Print where the result lies and what it is, and beside it how it comes to be served."""
     import json
 
     from google.protobuf import json_format
+
+    from vaeserve.v1 import bundle
 
     if as_json:
         values = json_format.MessageToDict(entry, preserving_proto_field_name=True)
         click.echo(json.dumps({"folder": str(place)} | values))
     else:
         click.echo(f"{text}\n{place}")
+    if (place / bundle.MANIFEST).exists():
+        tell_versions(place)
+    else:
+        command = shlex.join(["vaeserve", "export", str(place)])
+        click.echo(
+            f"kept in the run; next, to serve it: {command} --repository DIR --name NAME", err=True
+        )

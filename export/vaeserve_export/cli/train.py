@@ -97,7 +97,10 @@ def train(
     """
     from vaeserve_export.cli.processes import joined
     from vaeserve_export.data import dataset as data
+    from vaeserve_export.evaluation.still_improving import still_improving
     from vaeserve_export.training import progress, train as training
+    from vaeserve_export.training.records import read_records
+    from vaeserve_export.training.run import METRICS
     from vaeserve_export.training.saving import Stopped
     from vaeserve_export.training.tensorboard import TensorBoard
 
@@ -125,13 +128,9 @@ def train(
                 chosen, dataset, run, resume=resume, listeners=listeners, stop=stop
             )
         except Stopped:
-            again = ["vaeserve", "train", "--data", spec, "--out", str(run), "--resume"]
-            if data_dir:
-                again += ["--data-dir", str(data_dir)]
             if group.first:
-                click.echo(
-                    f"\nstopped, and nothing is lost; go on with: {shlex.join(again)}", err=True
-                )
+                again = _again(spec, data_dir, run)
+                click.echo(f"\nstopped, and nothing is lost; go on with: {again}", err=True)
             sys.exit(_STOPPED)
         except KeyboardInterrupt:
             click.echo(
@@ -141,6 +140,15 @@ def train(
             sys.exit(_INTERRUPTED)
     if group.first:
         _tell(run, summary, as_json=as_json)
+        if remark := still_improving(read_records(run / METRICS), chosen.patience):
+            longer = _again(spec, data_dir, run, "--epochs", str(2 * summary.epochs_run))
+            click.echo(f"still improving: {remark.evidence[0]} Train longer: {longer}", err=True)
+
+
+def _again(spec: str, data_dir: Path | None, run: Path, *more: str) -> str:
+    """The command that goes on with the run."""
+    words = ["vaeserve", "train", "--data", spec, "--out", str(run), "--resume", *more]
+    return shlex.join([*words, "--data-dir", str(data_dir)] if data_dir else words)
 
 
 def _resumed(run: Path, settings: dict[str, Any]) -> dict[str, Any]:

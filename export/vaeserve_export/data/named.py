@@ -145,7 +145,7 @@ def _downloaded(published: Published, name: str, by_hand: Path | None) -> Path:
     raise DataError(
         f"{published.name}: {name}, plain or .gz, is not in {place} and cannot be downloaded from "
         f"{' or '.join(tried)}; put it there by hand, or say --data-dir DIR where "
-        f"DIR/{published.name} holds it"
+        f"DIR/{published.name} holds it. --data digits needs no download"
     )
 
 

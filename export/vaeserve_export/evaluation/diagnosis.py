@@ -13,6 +13,7 @@ from vaeserve_export.evaluation.fault import Fault
 from vaeserve_export.evaluation.faults import find_faults
 from vaeserve_export.evaluation.features import FeatureNet, feature_net
 from vaeserve_export.evaluation.likelihood import Bound, importance_bounds
+from vaeserve_export.evaluation.still_improving import Remark, still_improving
 from vaeserve_export.trained.of_run import RunSubject
 from vaeserve_export.trained.subject import Subject
 from vaeserve_export.training import run as run_folder
@@ -32,6 +33,7 @@ class Diagnosis:
         validation: rows held out.
         evidence: what was measured.
         faults: what is wrong; empty for a sound model.
+        remark: what else is worth knowing of a model without faults; None if nothing is.
         departures: how far its pictures lie from the data; None if the data have no labels.
         bound: of -log p(x) by importance sampling.
     """
@@ -43,6 +45,7 @@ class Diagnosis:
     validation: Rows
     evidence: Evidence
     faults: tuple[Fault, ...]
+    remark: Remark | None
     departures: Departures | None
     bound: Bound
 
@@ -55,6 +58,7 @@ class Diagnosis:
             "data": self.data,
             "binarised": self.binarised,
             "faults": [dataclasses.asdict(fault) for fault in self.faults],
+            "remark": dataclasses.asdict(self.remark) if self.remark else None,
             "evidence": _defined(evidence),
             "departures": dataclasses.asdict(self.departures) if self.departures else None,
             "bound": dataclasses.asdict(self.bound),
@@ -93,6 +97,7 @@ def diagnose(
         train, validation = rows_for(subject, spec, data_dir, binarise=binarised)
         net = net or _features(train)
         evidence = gather(subject, train, validation)
+        faults = tuple(find_faults(evidence))
         found.append(
             Diagnosis(
                 subject=subject,
@@ -101,7 +106,8 @@ def diagnose(
                 train=train,
                 validation=validation,
                 evidence=evidence,
-                faults=tuple(find_faults(evidence)),
+                faults=faults,
+                remark=None if faults else _remark(subject, evidence),
                 departures=departures(subject, net, train, validation) if net else None,
                 bound=_bound(subject, validation, evidence),
             )
@@ -136,6 +142,14 @@ def _binarised(subject: Subject, asked: bool) -> bool:
     if isinstance(subject, RunSubject):
         return run_folder.read_config(subject.origin.folder).settings.binarise
     return asked
+
+
+def _remark(subject: Subject, evidence: Evidence) -> Remark | None:
+    """Of a run; with a fault there is none, since more epochs of a wrong training are no remedy."""
+    if isinstance(subject, RunSubject):
+        patience = run_folder.read_config(subject.origin.folder).settings.patience
+        return still_improving(evidence.history, patience)
+    return None
 
 
 def _features(train: Rows) -> FeatureNet | None:

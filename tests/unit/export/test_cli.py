@@ -11,36 +11,15 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from support.epochs import epoch_record
 from vaeserve_export.cli.train import train
 from vaeserve_export.training import progress
-from vaeserve_export.training.records import EpochRecord
 from vaeserve_export.training.run import read_config, read_summary
 from vaeserve_export.training.settings import TrainSettings
 
 Run = Callable[..., Result]
 
 FAST = ("--hidden", 16, "--latent-dim", 3)
-
-
-def record(epoch: int) -> EpochRecord:
-    return EpochRecord(
-        epoch=epoch,
-        step=epoch,
-        train_reconstruction_nats=0,
-        train_kl_nats=0,
-        train_negative_elbo_nats=0,
-        train_loss=0,
-        beta_now=1,
-        learning_rate=0.001,
-        validation_reconstruction_nats=20,
-        validation_kl_nats=4,
-        validation_negative_elbo_nats=24,
-        validation_loss=24,
-        active_units=3,
-        gaussian_variance=0,
-        seconds=1.5,
-        cpu_seconds=1.5,
-    )
 
 
 def test_importing_the_commands_is_light() -> None:
@@ -64,13 +43,40 @@ def test_train_export_verify(tmp_path: Path, run_command: Run) -> None:
     assert lines[0].startswith("digits: 1618 rows to train on and 179 to validate, [1, 8, 8] each")
     assert lines[1].startswith("epoch 1/20  -ELBO ")
     assert lines[-1].startswith(f"{run}: best of 20 epochs is ")
+    longer = f"vaeserve train --data digits --out {run} --resume --epochs 40"
+    assert trained.stderr.startswith("still improving: The best of 20 epochs is ")
+    assert trained.stderr.endswith(f" Train longer: {longer}\n")
 
     exported = run_command("export", run, "--repository", repository, "--name", "digits")
     assert exported.stdout == f"{repository / 'digits' / '1'}\n"
+    assert exported.stderr == ""
 
     verified = run_command("verify", repository / "digits" / "1")
     assert "parity x_hat" in verified.stdout
     assert "figures recorded" in verified.stdout
+
+    def export(*version: object) -> tuple[str, str]:
+        again = run_command("export", run, "--repository", repository, "--name", "digits", *version)
+        return again.stdout, again.stderr
+
+    assert export("--version", 7) == (
+        f"{repository / 'digits' / '7'}\n",
+        "wrote version 7 of digits; a server that is running keeps the version it has until it is "
+        "restarted\n",
+    )
+    assert export("--version", 3) == (
+        f"{repository / 'digits' / '3'}\n",
+        "wrote version 3 of digits; servers serve the highest, which is 7\n",
+    )
+
+
+def test_a_training_that_learned_all_it_could_is_not_to_go_on(
+    tmp_path: Path, run_command: Run
+) -> None:
+    fast = ("--hidden", 64, "--learning-rate", 0.01, "--patience", 3, "--epochs", 200)
+    trained = run_command("train", "--data", "digits", *fast, "--out", tmp_path / "run")
+    assert trained.exit_code == 0
+    assert trained.stderr == ""
 
 
 def test_json(tmp_path: Path, folder: Path, run_command: Run) -> None:
@@ -196,7 +202,7 @@ def test_bar_on_a_terminal(
         for epoch in (2, 3, 4):  # a resumed run
             for rows_done in (64, 100):
                 listener.batch(epoch, rows_done)
-            listener.epoch(record(epoch))
+            listener.epoch(epoch_record(epoch))
     shown = capsys.readouterr().out
     assert "epoch 4/4" in shown
     assert "100%" in shown
@@ -209,5 +215,5 @@ def test_about_ten_lines_elsewhere(
 ) -> None:
     with progress.show(epochs, 100, to_stderr=False) as listener:
         for epoch in range(1, epochs + 1):
-            listener.epoch(record(epoch))
+            listener.epoch(epoch_record(epoch))
     assert len(capsys.readouterr().out.splitlines()) == lines

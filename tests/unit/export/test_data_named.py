@@ -137,7 +137,8 @@ def test_offline_says_what_was_tried_and_what_to_do(
     assert str(caught.value) == (
         f"toy: train-images-idx3-ubyte, plain or .gz, is not in {tmp_path / 'toy'} and cannot be "
         f"downloaded from {unreachable} (no connection) or {server.url}none/ (HTTP status 404); "
-        "put it there by hand, or say --data-dir DIR where DIR/toy holds it"
+        "put it there by hand, or say --data-dir DIR where DIR/toy holds it. "
+        "--data digits needs no download"
     )
     with pytest.raises(DataError, match=f"is not in {cache} and cannot be downloaded"):
         read(published, "train", None)

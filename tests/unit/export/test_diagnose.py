@@ -19,7 +19,14 @@ from vaeserve_export.training.train import train
 
 Run = Callable[..., Result]
 
-SETTINGS = {"hidden": 64, "latent_dim": 6, "epochs": 40, "learning_rate": 5e-3, "threads": 1}
+SETTINGS = {
+    "hidden": 64,
+    "latent_dim": 6,
+    "epochs": 40,
+    "learning_rate": 5e-3,
+    "schedule": "cosine",  # which levels out in so few epochs
+    "threads": 1,
+}
 SECTIONS = [
     "Distance from the data",
     "Training",
@@ -105,6 +112,31 @@ def test_a_sound_run(runs: tuple[Path, Path], tmp_path: Path, run_command: Run) 
     assert "#000001" not in page
 
 
+def test_a_run_that_has_not_finished_learning(
+    digits: Dataset, tmp_path: Path, run_command: Run
+) -> None:
+    """A remark and no fault: another colour, the same exit status."""
+    train(TrainSettings(epochs=20, threads=1), digits, tmp_path / "short")
+    out = tmp_path / "page.html"
+    result = run_command("diagnose", tmp_path / "short", "--out", out)
+    assert result.exit_code == 0
+    title = "No fault found, but it has not finished learning: its loss was still falling"
+    first, evidence, remedy = result.stdout.splitlines()[:3]
+    assert first == f"short: {title} (still_improving)"
+    assert evidence.startswith("    The best of 20 epochs is 20. ")
+    assert "--resume --epochs 40" in remedy
+    page, reader = read(out)
+    assert reader.headings[0] == title
+    assert '<div class="verdict remark">' in page
+
+    as_json = run_command("diagnose", tmp_path / "short", "--out", out, "--json")
+    assert as_json.exit_code == 0
+    (model,) = json.loads(as_json.stdout)["models"]
+    assert model["faults"] == []
+    assert model["remark"]["name"] == "still_improving"
+    assert model["remark"]["evidence"] == [evidence.strip()]
+
+
 def test_a_fault(digits: Dataset, tmp_path: Path, run_command: Run) -> None:
     settings = TrainSettings(**SETTINGS | {"epochs": 15}, beta=64)  # type: ignore[arg-type]
     train(settings, digits, tmp_path / "run")
@@ -114,6 +146,7 @@ def test_a_fault(digits: Dataset, tmp_path: Path, run_command: Run) -> None:
     (model,) = json.loads(result.stdout, parse_constant=pytest.fail)["models"]
     (fault,) = model["faults"]
     assert fault["name"] == "reconstruction_averaged"
+    assert model["remark"] is None  # more epochs of a wrong loss are no remedy
     # No dimension is active: JSON has no NaN for their median.
     assert model["evidence"]["validation"]["statistics"]["median_sigma_active"] is None
     page, reader = read(out)

@@ -83,6 +83,32 @@ def test_a_run_keeps_what_was_fitted_and_export_takes_it(
     assert 0.5 < info.attributes[1].auc <= 1
 
 
+def test_what_comes_next_is_said_beside_the_result(
+    run: Path, version: Path, spec: str, run_command: Run
+) -> None:
+    def said(name: str, model: Path, *arguments: object) -> tuple[str, str]:
+        result = run_command(name, model, *arguments, "--data", spec)
+        assert result.exit_code == 0, result.output
+        return result.stdout, result.stderr
+
+    export = f"kept in the run; next, to serve it: vaeserve export {run} --repository DIR"
+    prior, after_prior = said("fit-prior", run, "--components", 1)
+    assert "\n1 component over 6 of 6 dimensions, " in prior
+    assert prior.endswith(f"\n{run}\n")
+    assert after_prior == f"{export} --name NAME\n"
+    upper, after_upper = said("fit-attribute", run, "upper", "--positive", 1)
+    assert upper.endswith(f"\n{run}\n")
+    assert after_upper == after_prior
+
+    two, after_two = said("fit-prior", version, "--components", 2)
+    assert "\n2 components over 6 of 6 dimensions, " in two
+    assert two.endswith(f"\n{version.parent / '2'}\n")
+    assert after_two == (
+        "wrote version 2 of marked; a server that is running keeps the version it has until it is "
+        "restarted\n"
+    )
+
+
 def test_an_attribute_of_the_same_name_is_replaced(run: Path, fit: Fit) -> None:
     first = fit("fit-attribute", run, "upper", "--positive", 1)
     again = fit("fit-attribute", run, "upper", "--positive", 1, "--method", "mean-difference")

@@ -9,6 +9,7 @@ from vaeserve_export.evaluation.diagnosis import Diagnosis
 from vaeserve_export.evaluation.fault import Fault
 from vaeserve_export.evaluation.page import gallery, plots
 from vaeserve_export.evaluation.page.style import STYLE
+from vaeserve_export.evaluation.still_improving import Remark
 from vaeserve_export.trained.of_run import RunSubject
 from vaeserve_export.training import run as run_folder
 
@@ -166,20 +167,32 @@ def _verdict(diagnosis: Diagnosis, _: str) -> str:
     evidence = diagnosis.evidence
     found, weight = evidence.validation.statistics, evidence.kl_weight
     return (
-        '<div class="verdict"><h2>Sound: no fault found</h2>'
-        f"<p>The KL weight that the model shows is {weight}; {found.active_units} of "
-        f"{evidence.latent_dim} latent dimensions are active; all codes together lie "
-        f"{found.marginal_kl_nats:.2f} nats from the prior. Held-out rows gain "
+        f"{_headline(diagnosis.remark)}<p>The KL weight that the model shows is {weight}; "
+        f"{found.active_units} of {evidence.latent_dim} latent dimensions are active; all codes "
+        f"together lie {found.marginal_kl_nats:.2f} nats from the prior. Held-out rows gain "
         f"{evidence.validation.gain_nats:.1f} nats over a constant answer, rows trained on "
         f"{evidence.train.gain_nats:.1f}.</p></div>"
     )
 
 
+def _headline(remark: Remark | None) -> str:
+    """The start of the box of a model without faults."""
+    if remark is None:
+        return '<div class="verdict"><h2>Sound: no fault found</h2>'
+    return (
+        f'<div class="verdict remark"><h2>{_text(remark.title)}</h2><code>{remark.name}</code>'
+        f"<ul>{_list(remark.evidence)}</ul><p><b>Remedy.</b> {_text(remark.remedy)}</p>"
+    )
+
+
+def _list(sentences: tuple[str, ...]) -> str:
+    return "".join(f"<li>{_text(sentence)}</li>" for sentence in sentences)
+
+
 def _fault(fault: Fault) -> str:
-    evidence = "".join(f"<li>{_text(sentence)}</li>" for sentence in fault.evidence)
     return (
         f'<div class="verdict fault"><h2>{_text(fault.title)}</h2><code>{fault.name}</code>'
-        f"<ul>{evidence}</ul><p><b>Likely cause.</b> {_text(fault.cause)}</p>"
+        f"<ul>{_list(fault.evidence)}</ul><p><b>Likely cause.</b> {_text(fault.cause)}</p>"
         f"<p><b>Remedy.</b> {_text(fault.remedy)}</p></div>"
     )
 

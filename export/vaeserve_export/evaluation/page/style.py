@@ -2,9 +2,11 @@
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2328; --paper: #fcfcfa; --card: #ffffff;
-  --faint: #66727a; --line: #e1e5e7; --good: #2e8b57; --bad: #c8433a; --a: #2176ae; --b: #d9772b }
+  --faint: #66727a; --line: #e1e5e7; --good: #2e8b57; --warn: #a86a00; --bad: #c8433a; --a: #2176ae;
+  --b: #d9772b }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6eaec; --paper: #12171a; --card: #192024;
-  --faint: #95a2aa; --line: #2b353b; --good: #5cbf8a; --bad: #ee7469; --a: #5aaee0; --b: #f09a52 } }
+  --faint: #95a2aa; --line: #2b353b; --good: #5cbf8a; --warn: #e3b04b; --bad: #ee7469; --a: #5aaee0;
+  --b: #f09a52 } }
 * { box-sizing: border-box }
 body { margin: 0 auto; max-width: 76rem; padding: 2.75rem 1.5rem 4rem; color: var(--ink);
   background: var(--paper); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif;
@@ -24,6 +26,7 @@ h2 { font-size: 1.2rem; letter-spacing: -.005em; margin: 0 0 .15rem }
 .verdict { border: 1px solid var(--line); border-left: 5px solid var(--good); border-radius: 8px;
   background: var(--card); padding: 1rem 1.3rem; margin-bottom: 1rem }
 .verdict.fault { border-left-color: var(--bad) }
+.verdict.remark { border-left-color: var(--warn) } .verdict.remark h2 { color: var(--warn) }
 .verdict h2 { font-size: 1.25rem; color: var(--good) } .verdict.fault h2 { color: var(--bad) }
 .verdict p, .verdict ul { margin: .45rem 0 } .verdict ul { padding-left: 1.2rem }
 .verdict code { color: var(--faint); font-size: .8rem }
