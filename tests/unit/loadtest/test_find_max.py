@@ -98,7 +98,7 @@ def drawn(found: Found) -> tuple[list[str], str]:
     return legend, plot.split("<figcaption>")[1]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(st.floats(20, 3000), st.floats(0.1, 3))
 @example(900.0, 0.1)  # twelve rates, of which the two lie near one end
 def test_the_distribution_always_has_the_two_rates_that_decide(limit: float, miss: float) -> None:
