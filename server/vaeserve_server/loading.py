@@ -14,7 +14,7 @@ import numpy as np
 
 from vaeserve.v1 import bundle, model_pb2
 from vaeserve_server.batcher import Batcher
-from vaeserve_server.call import Array, Rows
+from vaeserve_server.call import Rows
 from vaeserve_server.chaining import each_once
 from vaeserve_server.config import MAX_MESSAGE_BYTES, ServerConfig
 from vaeserve_server.devices import Device
@@ -23,6 +23,7 @@ from vaeserve_server.errors import StartupError
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.model_engines import EngineRoom
 from vaeserve_server.models import Catalogue, Model, levels_of
+from vaeserve_server.packing import AsLevels, bare
 from vaeserve_server.run_times import RunTimes
 from vaeserve_server.self_test import read_golden, self_test
 from vaeserve_server.toolkit import read_toolkit
@@ -182,23 +183,32 @@ def _load(
         self_test(folder, golden, info, *pair, on_cuda=engines.on_cuda)
 
     x, z = (np.zeros((1, *shape), np.float32) for shape in (info.input_shape, info.latent_shape))
-    inputs: list[Array] = [x] if levels_of(info) is None else [x, x.astype(np.uint8)]
-    slots: dict[str, tuple[list[Slot], Sequence[Rows]]]
-    slots = {"encoder": (engines.encoder, inputs), "decoder": (engines.decoder, [z])}
+    # Rows of each graph, to be run one after the other, and floats of a row of it.
+    warm: dict[str, tuple[list[Slot], Sequence[Rows], int]] = {
+        "encoder": (engines.encoder, [x, x], x.size),
+        "decoder": (engines.decoder, [z, z], z.size),
+    }
     if engines.chain:
-        slots["chain"] = (engines.chain, [each_once(rows) for rows in inputs])
+        # They have kernels of their own for uint8 levels, coming and going.
+        of_levels = x if levels_of(info) is None else x.astype(np.uint8)
+        chained: list[Rows] = [AsLevels(each_once(of_levels)), each_once(x)]
+        warm = {
+            "encoder": (engines.encoder, [of_levels, x], x.size),
+            "decoder": (engines.decoder, [AsLevels(z), z], z.size),
+            "chain": (engines.chain, chained, x.size),
+        }
     # All of them before the first batcher has threads.
-    times = {name: _warm_up(*graph, max_rows) for name, graph in slots.items()}
+    times = {name: _warm_up(slots, kinds, max_rows) for name, (slots, kinds, _) in warm.items()}
 
     def batcher(name: str) -> Batcher:
         observer = observers.get(name) or metrics.graph(info.name, name)
-        most = max(max_rows, _MAX_QUEUE_BYTES // (4 * math.prod(info.input_shape)))
-        of_graph, _ = slots[name]
+        slots, _, floats = warm[name]
+        most = max(max_rows, _MAX_QUEUE_BYTES // (4 * floats))
         placement = config.placement
         if placement == "auto" and engines.on_cuda:
             placement = "thread"  # others can be received while the device computes
         made = Batcher(
-            of_graph,
+            slots,
             name=f"{info.name}-{name}",
             max_rows=max_rows,
             max_queue_rows=min(config.max_queue_rows, most),
@@ -246,13 +256,13 @@ def _max_rows(info: model_pb2.ModelInfo, configured: int) -> int:
 
 
 def _warm_up(slots: Sequence[Slot], kinds: Sequence[Rows], max_rows: int) -> RunTimes:
-    """Run every bucket of every slot with each kind of rows, and both kinds of outputs.
+    """Run every bucket of every slot with each kind of rows.
 
     First runs allocate and tune; the last one is timed.
 
     Args:
         slots: of one graph.
-        kinds: one row of each kind that it takes; the first is timed.
+        kinds: one row of each kind that it takes, at least two.
         max_rows: most rows of a batch.
     """
     times = RunTimes()
@@ -260,11 +270,10 @@ def _warm_up(slots: Sequence[Slot], kinds: Sequence[Rows], max_rows: int) -> Run
     buckets = {slots[0].engine.bucket(size) for size in (*sizes, max_rows)}
     for slot in slots:
         for rows in sorted(buckets):
-            for row in reversed(kinds):
-                batch = slot.packer.pack([row] * rows)
-                for as_levels in (True, False):
-                    start = time.monotonic()
-                    slot.engine.run(batch, as_levels=as_levels)
-                    seconds = time.monotonic() - start
+            for row in kinds:
+                batch = slot.packer.pack([bare(row)] * rows)
+                start = time.monotonic()
+                slot.engine.run(batch, as_levels=type(row) is AsLevels)
+                seconds = time.monotonic() - start
             times.record(rows, seconds)
     return times
