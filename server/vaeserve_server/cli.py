@@ -48,7 +48,7 @@ class _Counts(click.ParamType[tuple[int, ...]]):
     "--gpu-memory-limit-mb",
     type=int,
     default=0,
-    help="CUDA: most MiB of the arena of each graph; 0 for no limit.",
+    help="CUDA: most MiB of the arena of each session, a bucket of a graph; 0 for no limit.",
 )
 @click.option(
     "--cuda-graphs", is_flag=True, help="CUDA: record the run of each batch size and replay it."

@@ -54,6 +54,6 @@ class DeviceMemory(Collector):
         yield memory
         yield GaugeMetricFamily(
             "vaeserve_arena_limit_bytes",
-            "Most that the arena of each graph may take of its device; 0 for no limit.",
+            "Most that the arena of each session may take of its device; 0 for no limit.",
             self._limit,
         )

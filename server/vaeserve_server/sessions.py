@@ -67,7 +67,7 @@ def create_session(
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         providers = [(CUDA, _cuda_options(device, tuning))]
         if tuning.tensorrt:
-            providers.insert(0, (TENSORRT, _tensorrt_options(model, device, tuning)))
+            providers.insert(0, (TENSORRT, _tensorrt_options(model, name, device, tuning)))
     try:
         # ONNX Runtime's own fallback makes the session anew, on other providers and without these
         # options, when it cannot be made or a run fails.
@@ -105,12 +105,12 @@ def _cuda_options(device: Device, tuning: Tuning) -> dict[str, Any]:
     return options
 
 
-def _tensorrt_options(model: bytes, device: Device, tuning: Tuning) -> dict[str, Any]:
+def _tensorrt_options(model: bytes, name: str, device: Device, tuning: Tuning) -> dict[str, Any]:
     options: dict[str, Any] = {"device_id": device.index}
     if tuning.engine_cache is not None:
-        # TensorRT's names in its cache do not depend on the weights: another version of a model
-        # would get the engine of this one.
-        digest = hashlib.sha256(model).hexdigest()
+        # TensorRT's names in its cache depend neither on the weights nor on the row count: another
+        # version of a model, or another bucket, would get the engine of this one.
+        digest = hashlib.sha256(model + name.encode()).hexdigest()
         folder = tuning.engine_cache / f"{digest[:32]}-{ort.__version__}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
