@@ -24,15 +24,10 @@ from functools import partial
 from vaeserve_server.call import Call, Done, Rows
 from vaeserve_server.config import Placement
 from vaeserve_server.engine import EngineLostError, EngineMemoryError, Slot
-from vaeserve_server.errors import (
-    DeadlineExceeded,
-    Overloaded,
-    ServiceError,
-    Unavailable,
-)
+from vaeserve_server.errors import DeadlineExceeded, Overloaded, ServiceError, Unavailable
 from vaeserve_server.row_queue import Batch, Item, RowQueue
 from vaeserve_server.run_times import RunTimes
-from vaeserve_server.runner import Crew, Device, Observer, Runner, device_lost
+from vaeserve_server.runner import Crew, Observer, Runner, end_of
 from vaeserve_server.turn import Turn
 
 _log = logging.getLogger(__name__)
@@ -78,10 +73,8 @@ class Batcher:
             placement: where batches run; `auto` goes by measured run times.
             clock: monotonic seconds.
         """
-        devices = {slot.device: Device() for slot in slots}
-        self._devices = len(devices)
         runner = partial(Runner, name=name, run_times=run_times, observer=observer, clock=clock)
-        self._crew = Crew([runner(slot, devices[slot.device]) for slot in slots])
+        self._crew = Crew([runner(slot) for slot in slots])
         self._max_rows = max_rows
         self._max_queue_rows = max_queue_rows
         self._max_delay_s = max_delay_s
@@ -172,7 +165,7 @@ class Batcher:
 
     def _admit(self, rows: int, call: Call, now: float) -> None:
         if self._cause is not None:
-            raise _end(self._cause)
+            raise end_of(self._cause)
         if self._closed:
             raise Unavailable("the server is shutting down", reason="DRAINING")
         waiting, running = self._queue.rows, self._crew.running_rows
@@ -201,26 +194,34 @@ class Batcher:
 
     def _wait(self, running: int, waiting: int) -> float:
         """Seconds until all devices together have run so many rows."""
-        return (self._predict(running) + self._predict(waiting)) / self._devices
+        return (self._predict(running) + self._predict(waiting)) / self._crew.devices
 
     def _loop(self) -> None:
         try:
             while True:
                 with self._lock:
-                    runner, timed_out = self._free_runner(), False
-                    while runner is None or not (timed_out or self._company()):
-                        timed_out = runner is not None and self._wait_for_company()
-                        if runner is None:
-                            if self._closed and not self._queue:
-                                return
-                            self._wake.wait()
-                        runner = self._free_runner()  # another thread may have been first
+                    runner, timed_out = self._next_runner()
+                    if runner is None:
+                        return
                     batch = self._take(runner)
                 self._run(runner, batch, timed_out=timed_out, inline=False)
                 del batch  # an idle batcher holds nobody's rows
         except BaseException as error:
             self._die(error)
             raise
+
+    def _next_runner(self) -> tuple[Runner | None, bool]:
+        """Wait for who shall run a batch, None once none will come; and whether time ran out."""
+        while True:
+            runner = self._free_runner()  # anew after each wait: another thread may have been first
+            if runner is None:
+                if self._closed and not self._queue:
+                    return None, False
+                self._wake.wait()
+            elif not self._max_delay_s or self._queue.rows >= self._max_rows or self._closed:
+                return runner, False
+            elif self._wait_for_company():
+                return runner, True
 
     def _free_runner(self) -> Runner | None:
         """Whose turn it is, if anything waits that can begin; the lock is held."""
@@ -233,10 +234,6 @@ class Batcher:
         if self._free_runner() is not None:
             self._wake.notify()  # another slot can begin with what is left
         return batch
-
-    def _company(self) -> bool:
-        """Whether a batch need not wait for more rows; the lock is held."""
-        return not self._max_delay_s or self._queue.rows >= self._max_rows or self._closed
 
     def _wait_for_company(self) -> bool:
         """Wait for more rows, max_delay_s from the first item on at most; True if time is up."""
@@ -294,13 +291,6 @@ class Batcher:
             self._unanswered -= len(left)
             self._wake.notify_all()
         for item in left:
-            item.finish(_end(cause))
+            item.finish(end_of(cause))
         if first:
             self._on_death(cause)
-
-
-def _end(cause: BaseException) -> Exception:
-    """What callers of a dead batcher are told."""
-    if isinstance(cause, EngineLostError):
-        return device_lost()
-    return RuntimeError("the batcher has died; the log says of what")

@@ -112,8 +112,8 @@ class LoadedGraph:
         )
 
 
-class EncoderSlot:
-    """Runs an encoder; see engine.Engine.
+class BoundSlot:
+    """Runs one graph; see engine.Engine.
 
     Attributes:
         provider: ONNX Runtime's name of what it runs on.
@@ -122,24 +122,23 @@ class EncoderSlot:
     """
 
     def __init__(
-        self, graph: LoadedGraph, latent_shape: tuple[int, ...], levels: Floats | None
+        self, graph: LoadedGraph, end: Posterior | Outlet, levels: Floats | None = None
     ) -> None:
         """Allocate.
 
         Args:
-            graph: the encoder.
-            latent_shape: of one row of mu and of log_var.
-            levels: float32 [256], the value of each uint8 level; None if rows are no pictures.
+            graph: encoder or decoder.
+            end: where its outputs leave the device.
+            levels: float32 [256], the value of each uint8 level; None if its rows are no pictures.
         """
-        place, limit = graph.place, graph.buckets[-1]
+        place = graph.place
         self.provider = graph.provider
         self.bucket, self._turn = graph.bucket, place.turn
         self.waited_s = 0.0
+        limit = graph.buckets[-1]
         self._intake = Intake(place.memory, place.graphs, limit, graph.row_shape, levels)
-        self._posterior = Posterior(place.memory, limit, latent_shape)
-        self._graph = graph.between(
-            self._intake.values, [self._posterior.mu, self._posterior.log_var]
-        )
+        self._end = end
+        self._graph = graph.between(self._intake.values, end.tensors)
 
     @property
     def buffers(self) -> Buffers:
@@ -154,54 +153,7 @@ class EncoderSlot:
         def compute() -> None:
             self._intake.convert(bucket)
             self._graph.run(bucket)
+            self._end.convert(bucket, as_levels=as_levels)
 
         self.waited_s = self._turn.run(compute)
-        return self._posterior.fetch(count)
-
-
-class DecoderSlot:
-    """Runs a decoder; see engine.Engine.
-
-    Attributes:
-        provider: ONNX Runtime's name of what it runs on.
-        bucket: see engine.Engine.
-        waited_s: likewise.
-    """
-
-    def __init__(
-        self,
-        graph: LoadedGraph,
-        input_shape: tuple[int, ...],
-        preprocessing: model_pb2.Preprocessing | None,
-    ) -> None:
-        """Allocate.
-
-        Args:
-            graph: the decoder.
-            input_shape: of one row of x_hat.
-            preprocessing: scale and offset of uint8 levels; None if rows are no pictures.
-        """
-        place, limit = graph.place, graph.buckets[-1]
-        self.provider = graph.provider
-        self.bucket, self._turn = graph.bucket, place.turn
-        self.waited_s = 0.0
-        self._intake = Intake(place.memory, place.graphs, limit, graph.row_shape, None)
-        self._outlet = Outlet(place.memory, place.graphs, limit, input_shape, preprocessing)
-        self._graph = graph.between(self._intake.values, [self._outlet.values])
-
-    @property
-    def buffers(self) -> Buffers:
-        """Memory for a packer."""
-        return self._intake.buffers
-
-    def run(self, rows: Array, *, as_levels: bool = False) -> Outputs:
-        """Run on float32 [rows, ...]; see engine.Engine."""
-        count, bucket = len(rows), self.bucket(len(rows))
-        self._intake.copy(rows)
-
-        def compute() -> None:
-            self._graph.run(bucket)
-            self._outlet.convert(bucket, as_levels=as_levels)
-
-        self.waited_s = self._turn.run(compute)
-        return self._outlet.fetch(count, as_levels=as_levels)
+        return self._end.fetch(count, as_levels=as_levels)

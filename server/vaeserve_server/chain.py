@@ -135,15 +135,13 @@ class ChainSlot:
         given |= {"eps": self._eps.tensor, "move": self._move.tensor}
         flat = {
             name: tensor._replace(shape=(size,))
-            for name, tensor in (("mu", self._posterior.mu), ("log_var", self._posterior.log_var))
+            for name, tensor in zip(("mu", "log_var"), self._posterior.tensors, strict=True)
         }
         self._z = Tensor(memory.buffer(4 * limit * size), latent_shape, np.float32)
-        self._encode = encoder.between(
-            self._intake.values, [self._posterior.mu, self._posterior.log_var]
-        )
+        self._encode = encoder.between(self._intake.values, self._posterior.tensors)
         z = self._z._replace(shape=(size,), rows=_DECODED)
         self._latents = Bound(lambda *_: graphs.latents, memory, flat | given, {"z": z})
-        self._decode = decoder.between(self._z, [self._outlet.values])
+        self._decode = decoder.between(self._z, self._outlet.tensors)
 
     def pack(self, parts: Sequence[Rows]) -> ChainBatch:
         """See engine.BatchPacker."""

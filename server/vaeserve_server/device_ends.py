@@ -79,7 +79,7 @@ class Outlet:
     """Where decoded means leave the device, as model values or as uint8 levels.
 
     Attributes:
-        values: where a graph puts them.
+        tensors: where a graph puts them, as its one output.
     """
 
     def __init__(
@@ -102,7 +102,8 @@ class Outlet:
         self._memory = memory
         self._pictures = preprocessing is not None
         size = math.prod(shape)
-        self.values = Tensor(memory.buffer(4 * limit * size), shape, np.float32)
+        self._values = Tensor(memory.buffer(4 * limit * size), shape, np.float32)
+        self.tensors = (self._values,)
         self._pool = OutputPool(memory, (limit, *shape), np.float32, _LENT)
         if preprocessing is None:
             return
@@ -115,7 +116,7 @@ class Outlet:
         self._graph = Bound(
             lambda _: graphs.pictures,
             memory,
-            {"x_hat": self.values._replace(shape=(size,)), "scale": scale, "offset": offset},
+            {"x_hat": self._values._replace(shape=(size,)), "scale": scale, "offset": offset},
             {"levels": self._levels, "witness": self._witness},
         )
 
@@ -131,17 +132,16 @@ class Outlet:
             model values; or levels, and float32 [rows], NaN where a row is not finite.
         """
         if not (as_levels and self._pictures):
-            return (fetched(self._memory, self.values, self._pool.take(rows)),)
+            return (fetched(self._memory, self._values, self._pool.take(rows)),)
         levels = fetched(self._memory, self._levels, self._levels_pool.take(rows))
         return levels, fetched(self._memory, self._witness, np.empty(rows, np.float32))
 
 
 class Posterior:
-    """Where the posteriors of rows lie on the device.
+    """Where posteriors leave the device.
 
     Attributes:
-        mu: means.
-        log_var: log-variances.
+        tensors: where a graph puts mu and log_var.
     """
 
     def __init__(self, memory: Memory, limit: int, shape: tuple[int, ...]) -> None:
@@ -153,16 +153,19 @@ class Posterior:
             shape: of a latent row.
         """
         self._memory = memory
-        self.mu, self.log_var = (
+        self.tensors = tuple(
             Tensor(memory.buffer(4 * limit * math.prod(shape)), shape, np.float32) for _ in range(2)
         )
 
-    def fetch(self, rows: int) -> Outputs:
+    def convert(self, bucket: int, *, as_levels: bool) -> None:
+        """Nothing: they are no pictures."""
+
+    def fetch(self, rows: int, *, as_levels: bool = False) -> Outputs:
         """Copy mu and log_var of so many rows from the device."""
         # Small, and kept for the metrics for longer than any pool would last.
         return tuple(
             fetched(self._memory, tensor, np.empty((rows, *tensor.shape), np.float32))
-            for tensor in (self.mu, self.log_var)
+            for tensor in self.tensors
         )
 
 

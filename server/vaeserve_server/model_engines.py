@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from vaeserve.v1 import model_pb2
-from vaeserve_server.bound_engine import DecoderSlot, EncoderSlot, LoadedGraph, Place
+from vaeserve_server.bound_engine import BoundSlot, LoadedGraph, Place
 from vaeserve_server.call import Outputs
 from vaeserve_server.chain import ChainSlot
 from vaeserve_server.config import ServerConfig
 from vaeserve_server.cpus import cpu_share
 from vaeserve_server.cuda_memory import CudaMemory
+from vaeserve_server.device_ends import Outlet, Posterior
 from vaeserve_server.device_graphs import DeviceGraphs
 from vaeserve_server.device_turn import DeviceTurn
 from vaeserve_server.devices import Device
@@ -119,6 +120,7 @@ class EngineRoom:
         levels = levels_of(info)
         preprocessing = info.preprocessing if levels is not None else None
         latent_shape, input_shape = tuple(info.latent_shape), tuple(info.input_shape)
+        buckets = self._config.row_buckets(info.limits.max_rows)
         threads = self._config.threads or 1
         on_cuda = self._places[0].device.on_cuda
         engines = Engines([], [], [], (threads, threads), on_cuda)
@@ -128,15 +130,19 @@ class EngineRoom:
                     files[graph.file],
                     graph,
                     place,
-                    buckets=self._config.row_buckets(info.limits.max_rows),
+                    buckets=buckets,
                     threads=threads,
                 )
                 for graph in (info.encoder, info.decoder)
             )
             _check_rows(info, encoder, decoder)
             for _ in range(_SLOTS):
-                encodes = EncoderSlot(encoder, latent_shape, levels)
-                decodes = DecoderSlot(decoder, input_shape, preprocessing)
+                posterior = Posterior(place.memory, buckets[-1], latent_shape)
+                pictures = Outlet(
+                    place.memory, place.graphs, buckets[-1], input_shape, preprocessing
+                )
+                encodes = BoundSlot(encoder, posterior, levels)
+                decodes = BoundSlot(decoder, pictures)
                 chain = ChainSlot(
                     encoder,
                     decoder,

@@ -1,7 +1,6 @@
 """One batch of requests through an engine: packed, run, and each given what is its own."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from vaeserve_server.call import Outputs, Timing
@@ -34,24 +33,16 @@ class Observer(Protocol):
         """A request was refused or dropped; `reason` is the ServiceError's."""
 
 
-@dataclass
-class Device:
-    """What the runners of one device share.
+class Runner:
+    """Runs the batches of one slot, one at a time.
 
     Attributes:
-        running: batches that are being run on it.
+        device: number of its device.
     """
-
-    running: int = 0
-
-
-class Runner:
-    """Runs the batches of one slot, one at a time."""
 
     def __init__(
         self,
         slot: Slot,
-        device: Device,
         *,
         name: str,
         run_times: RunTimes,
@@ -59,8 +50,7 @@ class Runner:
         clock: Callable[[], float],
     ) -> None:
         """Keep what a run needs; see Batcher."""
-        self.device = device
-        self._engine, self._packer, _ = slot
+        self._engine, self._packer, self.device = slot
         self._name = name
         self._run_times = run_times
         self._observer = observer
@@ -112,7 +102,7 @@ class Runner:
         if isinstance(outcome, EngineMemoryError):
             outcome = OutOfMemory(f"{outcome}; send fewer rows")
         elif isinstance(outcome, EngineLostError):
-            outcome = device_lost()
+            outcome = end_of(outcome)
         all_finite = isinstance(outcome, Exception) or all(map(finite, outcome))
         begin = 0
         now = self._clock()
@@ -153,15 +143,17 @@ class Crew:
         """All of them are free."""
         self.running_rows = 0
         self._free = runners
+        self._running = {runner.device: 0 for runner in runners}  # batches, by device
 
-    def __bool__(self) -> bool:
-        """Whether any is free."""
-        return bool(self._free)
+    @property
+    def devices(self) -> int:
+        """How many devices they are on."""
+        return len(self._running)
 
     @property
     def idle_device(self) -> bool:
         """Whether a device has nothing to do."""
-        return any(not runner.device.running for runner in self._free)
+        return any(map(self._idle, self._free))
 
     def next(self, *, full: bool) -> Runner | None:
         """Whose turn it is, if anybody's.
@@ -174,30 +166,33 @@ class Crew:
         """
         if not self._free:
             return None
-        runner = min(self._free, key=_load) if len(self._free) > 1 else self._free[0]
-        return runner if full or not runner.device.running else None
+        runner = self._free[0]
+        if len(self._free) > 1:
+            runner = min(self._free, key=lambda each: self._running[each.device])
+        return runner if full or self._idle(runner) else None
 
     def begin(self, runner: Runner, rows: int) -> None:
         """A free runner has got a batch."""
         self._free.remove(runner)
-        runner.device.running += 1
+        self._running[runner.device] += 1
         self.running_rows += rows
 
     def end(self, runner: Runner, rows: int) -> None:
         """It has run it."""
         self._free.append(runner)
-        runner.device.running -= 1
+        self._running[runner.device] -= 1
         self.running_rows -= rows
 
     def disband(self) -> None:
         """Nobody is free any more."""
         self._free.clear()
 
+    def _idle(self, runner: Runner) -> bool:
+        return not self._running[runner.device]
 
-def _load(runner: Runner) -> int:
-    return runner.device.running
 
-
-def device_lost() -> ServiceError:
-    """For callers whose rows nobody will run: another server may."""
-    return Unavailable("the device has failed, the server is ending", reason="DRAINING")
+def end_of(cause: BaseException) -> Exception:
+    """What callers are told whose rows nobody will run; of a lost device: another server may."""
+    if isinstance(cause, EngineLostError):
+        return Unavailable("the device has failed, the server is ending", reason="DRAINING")
+    return RuntimeError("the batcher has died; the log says of what")

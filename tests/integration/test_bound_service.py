@@ -103,13 +103,13 @@ made = loading.load_catalogue
 
 def load(*args, **options):
     catalogue = made(*args, **options)
-    bound_engine.EncoderSlot.run = bound_engine.DecoderSlot.run = lost
+    bound_engine.BoundSlot.run = lost
     return catalogue
 
 app.load_catalogue = load
 """
 )
-_LOST_AT_THE_START = _LOST.format(parties=1) + "bound_engine.EncoderSlot.run = lost\n"
+_LOST_AT_THE_START = _LOST.format(parties=1) + "bound_engine.BoundSlot.run = lost\n"
 
 
 def test_a_lost_device_ends_the_process_with_a_code_of_its_own(repository: Path) -> None:

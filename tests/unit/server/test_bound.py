@@ -14,11 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from vaeserve.v1 import model_pb2, paths
 from vaeserve.v1.noise import reparameterise
-from vaeserve_server.bound_engine import DecoderSlot, EncoderSlot, LoadedGraph, Place
+from vaeserve_server.bound_engine import BoundSlot, LoadedGraph, Place
 from vaeserve_server.call import Array, Floats, Outputs
 from vaeserve_server.chain import ChainSlot
 from vaeserve_server.chaining import Chained, each_once, straight_paths
 from vaeserve_server.config import ServerConfig, Tuning
+from vaeserve_server.device_ends import Outlet, Posterior
 from vaeserve_server.device_graphs import DeviceGraphs
 from vaeserve_server.device_turn import DeviceTurn
 from vaeserve_server.devices import CPU, Device
@@ -94,8 +95,10 @@ class Bench:
             LoadedGraph(model, graph, place, buckets=BUCKETS, threads=1)
             for model, graph in ((ENCODER, INFO.encoder), (DECODER, INFO.decoder))
         )
-        self.encode = EncoderSlot(self.encoder, LATENT, LEVELS)
-        self.decode = DecoderSlot(self.decoder, PICTURE, INFO.preprocessing)
+        memory, limit = place.memory, BUCKETS[-1]
+        self.encode = BoundSlot(self.encoder, Posterior(memory, limit, LATENT), LEVELS)
+        pictures = Outlet(memory, place.graphs, limit, PICTURE, INFO.preprocessing)
+        self.decode = BoundSlot(self.decoder, pictures)
         self.posteriors: list[Outputs] = []
         self.chain = ChainSlot(
             self.encoder,
@@ -286,7 +289,9 @@ def test_one_batch_computes_at_a_time_and_knows_how_long_it_waited(own_thread: b
     """Two slots of a device: their copies overlap, their runs do not."""
     place = cpu_place(own_thread=own_thread)
     graph = LoadedGraph(ENCODER, INFO.encoder, place, buckets=BUCKETS, threads=1)
-    slots = [EncoderSlot(graph, LATENT, LEVELS) for _ in range(2)]
+    slots = [
+        BoundSlot(graph, Posterior(place.memory, BUCKETS[-1], LATENT), LEVELS) for _ in range(2)
+    ]
     x = floats(1, 2, PICTURE)
     results: list[Outputs] = []
     computing, released = threading.Event(), threading.Event()
