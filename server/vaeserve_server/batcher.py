@@ -8,35 +8,42 @@ request (cancelled, expired, not finite) or one batch (engine error) touches nob
 
 A batch runs where it costs least. The transport's thread runs short ones itself at the end of its
 turn (`pump`): handing them over would take longer than running them. Long ones go to the graph's
-own threads, which take turns: while one answers its callers, another runs the next batch.
+own threads, each of which does what is most urgent: run a packed batch whose engine is free, pack
+the next one shortly before, answer callers. So whoever runs goes on running, and the others pack
+and answer for it; a lone batch stays with one thread from end to end.
 
-Several devices share one queue: whichever is free takes the next batch. A device with two slots
-takes a second batch while it computes, if a full one waits: that is packed and copied meanwhile.
+Several devices share one queue: whichever is free takes the next batch.
 """
 
 import logging
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from vaeserve_server.admission import Admission
 from vaeserve_server.call import Call, Done, Rows
 from vaeserve_server.config import Placement
-from vaeserve_server.engine import EngineLostError, EngineMemoryError, Slot
-from vaeserve_server.errors import DeadlineExceeded, Overloaded, ServiceError, Unavailable
-from vaeserve_server.row_queue import Batch, Item, RowQueue
+from vaeserve_server.crew import Crew
+from vaeserve_server.engine import EngineLostError, Slot, one_of_each_engine
+from vaeserve_server.errors import ServiceError, Unavailable
+from vaeserve_server.row_queue import Item, RowQueue
 from vaeserve_server.run_times import RunTimes
-from vaeserve_server.runner import Crew, Observer, Runner, end_of
+from vaeserve_server.runner import Observer, Runner, Work, end_of
 from vaeserve_server.turn import Turn
 
 _log = logging.getLogger(__name__)
 
-# Below this a batch runs on the transport's thread: handing over costs two wake-ups, and then both
-# threads want the interpreter. Measured in docs/performance.md.
+# Handing a batch over costs two wake-ups, and then several threads want the interpreter. It pays
+# for a run that takes longer than that, and longer than the transport's thread could make use of:
+# so many times the answering of the batch. Measured in docs/performance.md.
 _HAND_OVER_S = 400e-6
+_ANSWERINGS = 2
 
-_LEAST_THREADS = 2
+# Batches whose callers may wait for their answers while further ones are packed.
+_MOST_UNANSWERED = 2
 
 
 class Batcher:
@@ -73,26 +80,33 @@ class Batcher:
             placement: where batches run; `auto` goes by measured run times.
             clock: monotonic seconds.
         """
-        runner = partial(Runner, name=name, run_times=run_times, observer=observer, clock=clock)
+        runner = partial(Runner, name=name, observer=observer, clock=clock)
         self._crew = Crew([runner(slot) for slot in slots])
+        self._admission = Admission(
+            self._crew, run_times, max_rows=max_rows, max_queue_rows=max_queue_rows
+        )
         self._max_rows = max_rows
         self._max_queue_rows = max_queue_rows
         self._max_delay_s = max_delay_s
         self._run_times = run_times
+        self._answer_times = RunTimes()  # by requests
         self._observer = observer
         self._on_death = on_death
         self._turn = turn
-        self._inline_below_s = {"auto": _HAND_OVER_S, "inline": math.inf, "thread": -1.0}[placement]
+        self._placement = placement
         self._clock = clock
         self._queue = RowQueue()
+        self._ran: deque[Work] = deque()  # to be answered
         self._unanswered = 0
+        self._alarms = 0  # threads that wake by themselves when a batch may be packed ahead
         self._closed = False
         self._cause: BaseException | None = None
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
+        # One more than can run at once.
         self._threads = [
             threading.Thread(target=self._loop, name=f"{name}-{number}", daemon=True)
-            for number in range(max(_LEAST_THREADS, len(slots)))
+            for number in range(1 + len(one_of_each_engine(slots)))
         ]
         for thread in self._threads:
             thread.start()
@@ -124,14 +138,20 @@ class Batcher:
             with self._lock:
                 now = self._clock()
                 count = len(rows)
-                waiting = self._queue.rows + count
-                if call.deadline is not None or self._closed or waiting > self._max_queue_rows:
-                    self._admit(count, call, now)
+                waiting = self._queue.rows
+                if self._closed:
+                    raise (
+                        end_of(self._cause)
+                        if self._cause is not None
+                        else Unavailable("the server is shutting down", reason="DRAINING")
+                    )
+                if call.deadline is not None or waiting + count > self._max_queue_rows:
+                    self._admission.check(count, call, waiting=waiting, now=now)
                 self._queue.push(Item(rows, count, call, done, now))
                 self._unanswered += 1
                 full = self._queue.rows >= self._max_rows
-                if not self._turn.add(self, full=full) and self._free_runner() is not None:
-                    self._wake.notify()
+                if not self._turn.add(self, full=full):
+                    self._call_one(now)
         except ServiceError as refusal:
             self._observer.rejected(refusal.reason)
             raise
@@ -140,18 +160,22 @@ class Batcher:
         """Run what waits, batch by batch, as long as that is short; else wake a thread for it."""
         while True:
             with self._lock:
-                runner = self._free_runner()
-                if runner is None:
-                    return  # whoever is busy takes what waits
-                rows = min(self._queue.rows, self._max_rows)
-                if self._max_delay_s or self._run_times.fastest(rows) >= self._inline_below_s:
-                    self._wake.notify()
+                if not self._queue:
                     return
-                batch = self._take(runner)
+                now = self._clock()
+                runner = self._free_runner(now)
+                if runner is None or not self._crew.idle(runner) or not self._is_short():
+                    self._call_one(now)
+                    return
+                work = self._take(runner, now, inline=True)
             try:
-                self._run(runner, batch, timed_out=False, inline=True)
+                runner.pack(work)
+                runner.run(work)
+                self._end(work)
+                for part in work.parts:
+                    self._answer(part)
             except Exception as error:  # noqa: BLE001  the transport's thread serves others too
-                self._die(error)
+                self._die(error, work)
                 return
 
     def close(self, timeout_s: float) -> None:
@@ -163,134 +187,141 @@ class Batcher:
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
 
-    def _admit(self, rows: int, call: Call, now: float) -> None:
-        if self._cause is not None:
-            raise end_of(self._cause)
-        if self._closed:
-            raise Unavailable("the server is shutting down", reason="DRAINING")
-        waiting, running = self._queue.rows, self._crew.running_rows
-        if waiting + rows > self._max_queue_rows:
-            raise Overloaded(
-                f"{waiting} rows wait already, at most {self._max_queue_rows} may",
-                retry_after_s=self._wait(running, waiting),
-            )
-        if call.deadline is None:
-            return
-        if now >= call.deadline:
-            raise DeadlineExceeded("the deadline had passed on arrival", reason="EXPIRED")
-        if not waiting and self._crew.idle_device:
-            # The run starts at once: trying costs less than a prediction that may be stale.
-            return
-        wait = self._wait(running, waiting + rows)
-        if now + wait > call.deadline:
-            raise DeadlineExceeded(
-                f"{waiting + running} rows are ahead, about {wait:.3f} s; "
-                f"the deadline is in {call.deadline - now:.3f} s",
-                reason="QUEUE_WAIT",
-            )
-
-    def _predict(self, rows: int) -> float:
-        return self._run_times.predict(rows, self._max_rows)
-
-    def _wait(self, running: int, waiting: int) -> float:
-        """Seconds until all devices together have run so many rows."""
-        return (self._predict(running) + self._predict(waiting)) / self._crew.devices
+    def _is_short(self) -> bool:
+        """Whether the transport's thread shall run the next batch; the lock is held."""
+        if self._max_delay_s or self._placement == "thread":
+            return False
+        rows = min(self._queue.rows, self._max_rows)
+        run_s = self._run_times.fastest(rows)
+        if run_s < _HAND_OVER_S or self._placement == "inline":
+            return True
+        answering_s = self._answer_times.fastest(min(len(self._queue), rows))
+        return run_s < _ANSWERINGS * answering_s
 
     def _loop(self) -> None:
-        try:
+        while (step := self._next_step()) is not None:
+            take, work = step
+            try:
+                take(work)
+            except BaseException as error:
+                self._die(error, work)
+                raise
+            del step, work  # an idle batcher holds nobody's rows
+
+    def _next_step(self) -> tuple[Callable[[Work], None], Work] | None:
+        """Wait for what is most urgent; None once nothing will come any more."""
+        with self._lock:
             while True:
-                with self._lock:
-                    runner, timed_out = self._next_runner()
-                    if runner is None:
-                        return
-                    batch = self._take(runner)
-                self._run(runner, batch, timed_out=timed_out, inline=False)
-                del batch  # an idle batcher holds nobody's rows
-        except BaseException as error:
-            self._die(error)
-            raise
-
-    def _next_runner(self) -> tuple[Runner | None, bool]:
-        """Wait for who shall run a batch, None once none will come; and whether time ran out."""
-        while True:
-            runner = self._free_runner()  # anew after each wait: another thread may have been first
-            if runner is None:
+                now = self._clock()
+                packed = self._crew.take()
+                if packed is not None:
+                    self._crew.run(packed, now, self._admission.predict(packed.taken))
+                    return self._run, packed
+                busy = len(self._ran) >= _MOST_UNANSWERED
+                runner = None if busy else self._free_runner(now)
+                patience_s = 0.0 if runner is None else self._patience_s(now)
+                if runner is not None and not patience_s:
+                    return self._pack, self._take(runner, now, inline=False)
+                if self._ran:
+                    return self._answer, self._ran.popleft()
                 if self._closed and not self._queue:
-                    return None, False
-                self._wake.wait()
-            elif not self._max_delay_s or self._queue.rows >= self._max_rows or self._closed:
-                return runner, False
-            elif self._wait_for_company():
-                return runner, True
+                    return None
+                self._wait(patience_s, self._crew.ahead_from() - now)
 
-    def _free_runner(self) -> Runner | None:
-        """Whose turn it is, if anything waits that can begin; the lock is held."""
-        return self._crew.next(full=self._queue.rows >= self._max_rows) if self._queue else None
+    def _wait(self, patience_s: float, ahead_s: float) -> None:
+        """Wait for a call, or until a batch has waited for company or may be packed ahead."""
+        alarm = not patience_s and 0 < ahead_s < math.inf
+        self._alarms += alarm
+        self._wake.wait(patience_s or (ahead_s if alarm else None))
+        self._alarms -= alarm
 
-    def _take(self, runner: Runner) -> Batch:
+    def _call_one(self, now: float) -> None:
+        """Wake a thread if there is something to do, or if none knows when; the lock is held."""
+        if self._free_runner(now) is not None or (
+            self._queue and not self._alarms and self._crew.ahead_from() < math.inf
+        ):
+            self._wake.notify()
+
+    def _free_runner(self, now: float) -> Runner | None:
+        """Who can pack, if anything waits that may be packed now; the lock is held."""
+        full = self._queue.rows >= self._max_rows
+        return self._crew.next(now, full=full) if self._queue else None
+
+    def _patience_s(self, now: float) -> float:
+        """Seconds that the next batch shall wait for company; the lock is held."""
+        if not self._max_delay_s or self._closed or self._queue.rows >= self._max_rows:
+            return 0.0
+        start_by = self._queue.earliest_deadline() - self._admission.predict(self._queue.rows)
+        return max(0.0, min(self._queue.oldest() + self._max_delay_s, start_by) - now)
+
+    def _take(self, runner: Runner, now: float, *, inline: bool) -> Work:
         """Take what fits, and the runner with it; the lock is held."""
-        batch = self._queue.take(self._max_rows, self._clock())
+        waited = self._max_delay_s and not self._closed and self._queue.rows < self._max_rows
+        batch = self._queue.take(self._max_rows, now)
         self._crew.begin(runner, batch.rows)
-        if self._free_runner() is not None:
+        if self._free_runner(now) is not None:
             self._wake.notify()  # another slot can begin with what is left
-        return batch
-
-    def _wait_for_company(self) -> bool:
-        """Wait for more rows, max_delay_s from the first item on at most; True if time is up."""
-        start_by = self._queue.earliest_deadline() - self._predict(self._queue.rows)
-        left = min(self._queue.oldest() + self._max_delay_s, start_by) - self._clock()
-        if left <= 0:
-            return True
-        self._wake.wait(left)
-        return False
-
-    def _run(self, runner: Runner, batch: Batch, *, timed_out: bool, inline: bool) -> None:
-        """Run a batch and answer its callers; the runner is free again before they are answered."""
+        reason = "full" if batch.full else "timeout" if waited else "idle"
         items, dropped = batch.items, batch.dropped
         count = len(items) + len(dropped)
-        try:
-            for item, error in dropped:
-                runner.drop(item, error)
-            reason = "full" if batch.full else "timeout" if timed_out else "idle"
-            outcome = runner.run(items, reason, inline) if items else ()
-            if isinstance(outcome, EngineMemoryError) and len(items) > 1:
-                half = len(items) // 2
-                parts = [items[:half], items[half:]]
-                answers = [(part, runner.run(part, reason, inline)) for part in parts]
-            else:
-                answers = [(items, outcome)]
-            self._free(runner, batch)
-            for part, part_outcome in answers:
-                runner.answer(part, part_outcome)
-                if isinstance(part_outcome, EngineLostError):
-                    self._die(part_outcome)
-        except BaseException:
-            for item in (*items, *(item for item, _ in dropped)):
-                item.finish(RuntimeError("the batcher died"))
-            raise
-        finally:
-            with self._lock:
-                self._unanswered -= count
+        return Work(runner, items, dropped, batch.rows, reason, inline, count)
 
-    def _free(self, runner: Runner, batch: Batch) -> None:
+    def _pack(self, work: Work) -> None:
+        work.runner.pack(work)
         with self._lock:
-            self._crew.end(runner, batch.rows)
+            self._crew.put(work)
+
+    def _run(self, work: Work) -> None:
+        work.runner.run(work)
+        self._end(work)
+
+    def _end(self, work: Work) -> None:
+        """A batch was run: the engine is free before anybody is answered."""
+        with self._lock:
+            self._crew.end(work)
+            for part in work.parts:
+                if part.rows:
+                    self._run_times.record(part.rows, part.seconds)
             if self._closed:
                 self._wake.notify_all()
-            elif self._queue:
-                self._wake.notify()
+            if work.inline:
+                return  # the transport's thread answers, and sees what waits
+            self._ran += work.parts
+            if self._queue or self._crew.packed:
+                self._wake.notify()  # this thread goes on running, others answer
 
-    def _die(self, cause: BaseException) -> None:
-        """Only a bug or a lost device gets here. Nobody may be left waiting."""
+    def _answer(self, work: Work) -> None:
+        start = self._clock()
+        work.runner.answer(work)
+        with self._lock:
+            self._unanswered -= work.unanswered
+            work.unanswered = 0
+            if work.seconds >= _HAND_OVER_S:  # of shorter ones nobody asks
+                self._answer_times.record(len(work.items), self._clock() - start)
+        if isinstance(work.outcome, EngineLostError):
+            self._die(work.outcome)
+
+    def _die(self, cause: BaseException, *works: Work) -> None:
+        """Only a bug or a lost device gets here. Nobody may be left waiting.
+
+        Args:
+            cause: what happened.
+            works: that it happened to.
+        """
         _log.critical("batcher died", exc_info=cause)
         with self._lock:
             first = self._cause is None
             self._closed, self._cause = True, self._cause or cause
-            self._crew.disband()
-            left = self._queue.clear()
-            self._unanswered -= len(left)
+            left = [*works, *self._crew.disband(), *self._ran]
+            self._ran.clear()
+            items = self._queue.clear()
+            self._unanswered -= len(items)
+            for work in left:
+                self._unanswered -= sum(part.unanswered for part in work.parts or [work])
             self._wake.notify_all()
-        for item in left:
+        for item in items:
             item.finish(end_of(cause))
+        for work in left:
+            work.fail(end_of(cause))
         if first:
             self._on_death(cause)

@@ -67,7 +67,7 @@ class Slot(NamedTuple):
     """What runs one batch at a time.
 
     Attributes:
-        engine: runs it.
+        engine: runs it; slots that share one take turns.
         packer: makes it; no other slot's.
         device: number of the device among those that the batcher has. Slots of one device overlap
             what they can: one packs and copies while the other computes.
@@ -76,3 +76,8 @@ class Slot(NamedTuple):
     engine: Engine[Any]
     packer: BatchPacker[Any]
     device: int = 0
+
+
+def one_of_each_engine(slots: Sequence[Slot]) -> list[Slot]:
+    """Slots that share no engine, one of each."""
+    return list({id(slot.engine): slot for slot in slots}.values())

@@ -18,7 +18,7 @@ from vaeserve_server.call import Rows
 from vaeserve_server.chaining import each_once
 from vaeserve_server.config import MAX_MESSAGE_BYTES, ServerConfig
 from vaeserve_server.devices import Device
-from vaeserve_server.engine import EngineLostError, Slot
+from vaeserve_server.engine import EngineLostError, Slot, one_of_each_engine
 from vaeserve_server.errors import StartupError
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.model_engines import EngineRoom
@@ -179,7 +179,8 @@ def _load(
         engines = room.engines(info, files, observers["encoder"].encoded)
     except StartupError as error:
         raise StartupError(f"{folder}: {error}") from error
-    for pair in zip(engines.encoder, engines.decoder, strict=True):
+    graphs = map(one_of_each_engine, (engines.encoder, engines.decoder))
+    for pair in zip(*graphs, strict=True):
         self_test(folder, golden, info, *pair, on_cuda=engines.on_cuda)
 
     x, z = (np.zeros((1, *shape), np.float32) for shape in (info.input_shape, info.latent_shape))
@@ -256,7 +257,7 @@ def _max_rows(info: model_pb2.ModelInfo, configured: int) -> int:
 
 
 def _warm_up(slots: Sequence[Slot], kinds: Sequence[Rows], max_rows: int) -> RunTimes:
-    """Run every bucket of every slot with each kind of rows.
+    """Run every bucket of every engine with each kind of rows.
 
     First runs allocate and tune; the last one is timed.
 
@@ -268,7 +269,7 @@ def _warm_up(slots: Sequence[Slot], kinds: Sequence[Rows], max_rows: int) -> Run
     times = RunTimes()
     sizes = [1 << power for power in range((max_rows - 1).bit_length())]
     buckets = {slots[0].engine.bucket(size) for size in (*sizes, max_rows)}
-    for slot in slots:
+    for slot in one_of_each_engine(slots):
         for rows in sorted(buckets):
             for row in kinds:
                 batch = slot.packer.pack([bare(row)] * rows)

@@ -24,7 +24,7 @@ from vaeserve_server.packing import Buffers, Packer
 
 _log = logging.getLogger(__name__)
 
-# One packs and copies while the other computes.
+# One packs, and on devices copies, while the other computes.
 _SLOTS = 2
 
 
@@ -104,8 +104,11 @@ class EngineRoom:
         )
         _check_rows(info, encoder, decoder)
         return Engines(
-            [Slot(encoder, _input_packer(encoder.buffers(max_rows), info))],
-            [Slot(decoder, Packer(decoder.buffers(max_rows), field="latents"))],
+            [Slot(encoder, _input_packer(encoder.buffers(max_rows), info)) for _ in range(_SLOTS)],
+            [
+                Slot(decoder, Packer(decoder.buffers(max_rows), field="latents"))
+                for _ in range(_SLOTS)
+            ],
             [],
             (encoder.threads, decoder.threads),
             on_cuda=False,

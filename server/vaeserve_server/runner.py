@@ -1,14 +1,17 @@
-"""One batch of requests through an engine: packed, run, and each given what is its own."""
+"""One batch of requests through an engine: packed, run, and each given what is its own.
+
+The three steps may be taken by three threads: only the middle one needs the engine.
+"""
 
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from vaeserve_server.call import Outputs, Timing
 from vaeserve_server.engine import EngineLostError, EngineMemoryError, Slot
 from vaeserve_server.errors import InvalidArgument, OutOfMemory, ServiceError, Unavailable
 from vaeserve_server.packing import AsLevels, bare, finite
 from vaeserve_server.row_queue import Item
-from vaeserve_server.run_times import RunTimes
 
 
 class Observer(Protocol):
@@ -33,62 +36,116 @@ class Observer(Protocol):
         """A request was refused or dropped; `reason` is the ServiceError's."""
 
 
-class Runner:
-    """Runs the batches of one slot, one at a time.
+@dataclass(slots=True, eq=False)
+class Work:
+    """A batch on its way through a slot.
 
     Attributes:
+        runner: of the slot.
+        items: the requests; those that no model may see are taken out and answered while packing.
+        dropped: requests that nobody waits for any more, and why.
+        taken: rows of all items when they were taken from the queue.
+        reason: why the batch was closed.
+        inline: whether the transport's thread runs it.
+        unanswered: requests of it that are still to be counted as answered.
+        is_half: whether it is half of a batch that did not fit.
+        packed: what the engine takes; None where nothing is left to run.
+        packing_s: seconds that packing took.
+        parts: once run, what is to be answered: itself, or halves where the whole did not fit.
+        rows: that were run.
+        seconds: of the run, packing included.
+        began: monotonic time of the run's beginning, as if packing had come right before.
+        outcome: outputs or the error of all.
+    """
+
+    runner: "Runner"
+    items: list[Item]
+    dropped: list[tuple[Item, ServiceError]]
+    taken: int
+    reason: str
+    inline: bool
+    unanswered: int
+    is_half: bool = False
+    packed: Any = None
+    packing_s: float = 0.0
+    parts: "tuple[Work, ...]" = ()
+    rows: int = 0
+    seconds: float = 0.0
+    began: float = 0.0
+    outcome: Outputs | Exception = ()
+
+    def fail(self, error: Exception) -> None:
+        """Pass an error on to everybody who has no answer yet."""
+        for item in (*self.items, *(item for item, _ in self.dropped)):
+            item.finish(error)
+
+
+class Runner:
+    """Takes batches through one slot.
+
+    Attributes:
+        engine: of the slot; others may share it.
         device: number of its device.
     """
 
     def __init__(
-        self,
-        slot: Slot,
-        *,
-        name: str,
-        run_times: RunTimes,
-        observer: Observer,
-        clock: Callable[[], float],
+        self, slot: Slot, *, name: str, observer: Observer, clock: Callable[[], float]
     ) -> None:
         """Keep what a run needs; see Batcher."""
-        self._engine, self._packer, self.device = slot
+        self.engine, self._packer, self.device = slot
         self._name = name
-        self._run_times = run_times
         self._observer = observer
         self._clock = clock
 
-    def run(self, items: list[Item], reason: str, inline: bool) -> Outputs | Exception:
-        """Run the rows of requests; those that no model may see are answered and left out."""
+    def pack(self, work: Work) -> None:
+        """Join the rows; who has left, and rows that no model may see, are answered already."""
+        start = self._clock()
+        for item, error in work.dropped:
+            self.drop(item, error)
+        items = work.items
+        try:
+            if items:
+                packed = self._packer.pack([bare(item.rows) for item in items])
+                if not self._packer.sound(packed):
+                    self._drop_unsound(items)
+                    packed = items and self._packer.pack([bare(item.rows) for item in items])
+                work.packed = packed if items else None
+        except Exception as error:  # noqa: BLE001  goes to exactly this batch's callers
+            work.outcome = error
+        work.packing_s = self._clock() - start
+
+    def run(self, work: Work) -> None:
+        """Run what was packed, in halves where there is no memory for the whole."""
+        work.parts = (work,)
+        if work.packed is None:
+            return
+        items = work.items
         start = self._clock()
         try:
-            rows = self._packer.pack([bare(item.rows) for item in items])
-            if not self._packer.sound(rows):
-                self._drop_unsound(items)
-                if not items:
-                    return ()
-                rows = self._packer.pack([bare(item.rows) for item in items])
             as_levels = all(type(item.rows) is AsLevels for item in items)
-            outputs = self._engine.run(rows, as_levels=as_levels)
+            work.outcome = self.engine.run(work.packed, as_levels=as_levels)
         except Exception as error:  # noqa: BLE001  goes to exactly this batch's callers
-            return error
+            work.outcome = error
+            if isinstance(error, EngineMemoryError) and len(items) > 1 and not work.is_half:
+                self._run_halves(work)
+            return
         # While others computed on the device, this batch was still waiting.
-        seconds = max(0.0, self._clock() - start - self._engine.waited_s)
-        start += self._engine.waited_s
-        count = len(rows)
-        self._run_times.record(count, seconds)
-        self._observer.ran(
-            rows=count,
-            padding=self._engine.bucket(count) - count,
-            seconds=seconds,
-            waits=[start - item.enqueued for item in items],
-            close_reason=reason,
-            inline=inline,
+        waited_s = self.engine.waited_s
+        work.seconds = max(0.0, work.packing_s + self._clock() - start - waited_s)
+        work.began = start + waited_s - work.packing_s
+        work.rows = len(work.packed)
+
+    def _run_halves(self, work: Work) -> None:
+        half = len(work.items) // 2
+        early, late = work.items[:half], work.items[half:]
+        counts = work.unanswered - len(late), len(late)
+        work.parts = tuple(
+            Work(self, items, [], 0, work.reason, work.inline, count, is_half=True)
+            for items, count in zip((early, late), counts, strict=True)
         )
-        self._observer.computed(outputs)
-        for item in items:
-            if item.call.timings is not None:
-                wait = start - item.enqueued
-                item.call.note(Timing(self._name, wait, seconds, count, reason))
-        return outputs
+        for part in work.parts:
+            self.pack(part)
+            self.run(part)
 
     def _drop_unsound(self, items: list[Item]) -> None:
         for item in list(items):
@@ -97,16 +154,19 @@ class Runner:
                 items.remove(item)
                 item.finish(problem)
 
-    def answer(self, items: list[Item], outcome: Outputs | Exception) -> None:
+    def answer(self, work: Work) -> None:
         """Give each request its own rows, or all of them the error."""
+        outcome = work.outcome
         if isinstance(outcome, EngineMemoryError):
             outcome = OutOfMemory(f"{outcome}; send fewer rows")
         elif isinstance(outcome, EngineLostError):
             outcome = end_of(outcome)
+        elif not isinstance(outcome, Exception) and work.rows:
+            self._tell(work, outcome)
         all_finite = isinstance(outcome, Exception) or all(map(finite, outcome))
         begin = 0
         now = self._clock()
-        for item in items:
+        for item in work.items:
             end = begin + item.count
             call = item.call
             gone = call.gone(now) if call.cancelled or call.deadline is not None else None
@@ -126,69 +186,27 @@ class Runner:
                     )
             begin = end
 
+    def _tell(self, work: Work, outputs: Outputs) -> None:
+        """Have it counted, and tell those who asked where their time went."""
+        items, began, seconds, rows = work.items, work.began, work.seconds, work.rows
+        self._observer.ran(
+            rows=rows,
+            padding=self.engine.bucket(rows) - rows,
+            seconds=seconds,
+            waits=[began - item.enqueued for item in items],
+            close_reason=work.reason,
+            inline=work.inline,
+        )
+        self._observer.computed(outputs)
+        for item in items:
+            if item.call.timings is not None:
+                wait = began - item.enqueued
+                item.call.note(Timing(self._name, wait, seconds, rows, work.reason))
+
     def drop(self, item: Item, error: ServiceError) -> None:
         """Answer a request with an error, and count it."""
         item.finish(error)
         self._observer.rejected(error.reason)
-
-
-class Crew:
-    """The runners of a batcher, and which of them are free; the batcher guards it.
-
-    Attributes:
-        running_rows: rows that are being run.
-    """
-
-    def __init__(self, runners: list[Runner]) -> None:
-        """All of them are free."""
-        self.running_rows = 0
-        self._free = runners
-        self._running = {runner.device: 0 for runner in runners}  # batches, by device
-
-    @property
-    def devices(self) -> int:
-        """How many devices they are on."""
-        return len(self._running)
-
-    @property
-    def idle_device(self) -> bool:
-        """Whether a device has nothing to do."""
-        return any(map(self._idle, self._free))
-
-    def next(self, *, full: bool) -> Runner | None:
-        """Whose turn it is, if anybody's.
-
-        On a device that is free; or, to pack ahead, on the one with the least to do.
-
-        Args:
-            full: whether a full batch waits. A smaller one does better to grow than to be packed
-                ahead.
-        """
-        if not self._free:
-            return None
-        runner = self._free[0]
-        if len(self._free) > 1:
-            runner = min(self._free, key=lambda each: self._running[each.device])
-        return runner if full or self._idle(runner) else None
-
-    def begin(self, runner: Runner, rows: int) -> None:
-        """A free runner has got a batch."""
-        self._free.remove(runner)
-        self._running[runner.device] += 1
-        self.running_rows += rows
-
-    def end(self, runner: Runner, rows: int) -> None:
-        """It has run it."""
-        self._free.append(runner)
-        self._running[runner.device] -= 1
-        self.running_rows -= rows
-
-    def disband(self) -> None:
-        """Nobody is free any more."""
-        self._free.clear()
-
-    def _idle(self, runner: Runner) -> bool:
-        return not self._running[runner.device]
 
 
 def end_of(cause: BaseException) -> Exception:

@@ -13,6 +13,7 @@ from vaeserve_server.packing import Buffers
 
 Answer = Future[Outputs]
 ROW_SHAPE = (3,)
+BAD_ROW = 1_000_000.0
 
 
 class FakeEngine:
@@ -46,6 +47,33 @@ class FakeEngine:
         if failure is not None:
             raise failure
         return 2 * rows, -rows
+
+
+class WatchedEngine(FakeEngine):
+    """Remembers which thread ran what, what failed, and whether two runs met."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[int] = []
+        self.failed: set[float] = set()
+        self.met = False
+        self._running = threading.Lock()
+
+    def run(self, rows: Floats, *, as_levels: bool) -> Outputs:
+        if not self._running.acquire(blocking=False):
+            self.met = True
+            raise AssertionError("two runs at once")
+        try:
+            self.threads.append(threading.get_ident())
+            before = rows.copy()
+            outputs = super().run(rows, as_levels=as_levels)
+            np.testing.assert_array_equal(rows, before)  # nobody packs while this runs
+            if (rows == BAD_ROW).any():
+                self.failed |= set(rows[:, 0].tolist())
+                raise ValueError("bad row")
+            return outputs
+        finally:
+            self._running.release()
 
 
 def out_of_memory_above(limit: int) -> Callable[[Floats], BaseException | None]:

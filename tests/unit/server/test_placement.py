@@ -1,6 +1,7 @@
 """Batches on the transport's own thread, and what that changes for nobody."""
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,7 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from support.engines import ROW_SHAPE, Clock, FakeEngine, Recorder, host_buffers, numbered
+from support.engines import (
+    BAD_ROW,
+    ROW_SHAPE,
+    Clock,
+    Recorder,
+    WatchedEngine,
+    host_buffers,
+    numbered,
+)
 from vaeserve_server.batcher import Batcher
 from vaeserve_server.call import Call, Floats, Outputs, Timing
 from vaeserve_server.config import Placement
@@ -25,35 +34,7 @@ from vaeserve_server.packing import Packer
 from vaeserve_server.run_times import RunTimes
 from vaeserve_server.turn import Turn
 
-BAD_ROW = 1_000_000.0
 LONG_S = 1.0
-
-
-class WatchedEngine(FakeEngine):
-    """Remembers which thread ran what, what failed, and whether two runs met."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.threads: list[int] = []
-        self.failed: set[float] = set()
-        self.met = False
-        self._running = threading.Lock()
-
-    def run(self, rows: Floats, *, as_levels: bool) -> Outputs:
-        if not self._running.acquire(blocking=False):
-            self.met = True
-            raise AssertionError("two runs at once")
-        try:
-            self.threads.append(threading.get_ident())
-            before = rows.copy()
-            outputs = super().run(rows, as_levels=as_levels)
-            np.testing.assert_array_equal(rows, before)  # nobody packs while this runs
-            if (rows == BAD_ROW).any():
-                self.failed |= set(rows[:, 0].tolist())
-                raise ValueError("bad row")
-            return outputs
-        finally:
-            self._running.release()
 
 
 class Request:
@@ -110,6 +91,12 @@ class Bench:
             placement=placement,
             clock=self.clock,
         )
+
+    def wait_until_answered(self) -> None:
+        end = time.monotonic() + 10
+        while self.batcher.in_flight:
+            assert time.monotonic() < end, "never answered"
+            time.sleep(0.001)
 
     def submit(self, rows: Floats, call: Call | None = None) -> Request:
         request = Request(rows, call or Call())
@@ -232,6 +219,30 @@ def test_long_batches_are_handed_over() -> None:
         request.check_own_rows()
         assert request.answered_by != threading.get_ident()
         assert b.seen.inline == [False]
+
+
+@pytest.mark.parametrize(("answering_s", "inline"), [(0.6 * LONG_S, True), (0.4 * LONG_S, False)])
+def test_what_takes_less_than_twice_its_own_answering_is_not_handed_over(
+    answering_s: float, inline: bool
+) -> None:
+    """On a slow machine everything takes longer: the transport's thread would gain nothing."""
+    with bench("auto") as b:
+
+        def take_time(_: object) -> None:
+            b.clock.now += LONG_S
+
+        def take_time_to_answer(_: Outputs | Exception) -> None:
+            b.clock.now += answering_s
+
+        b.engine.failure = take_time
+        b.times.record(2, LONG_S)
+        b.batcher.submit(numbered(0, 2), Call(), take_time_to_answer)
+        b.turn.end()
+        b.wait_until_answered()
+        request = b.submit(numbered(0, 2))
+        b.turn.end()
+        request.check_own_rows()
+        assert b.seen.inline == [False, inline]
 
 
 def test_one_short_run_is_enough_to_know_that_they_are_short() -> None:
