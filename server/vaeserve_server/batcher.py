@@ -317,7 +317,7 @@ class Batcher:
             items = self._queue.clear()
             self._unanswered -= len(items)
             for work in left:
-                self._unanswered -= sum(part.unanswered for part in work.parts or [work])
+                self._unanswered -= sum(part.unanswered for part in work.parts)
             self._wake.notify_all()
         for item in items:
             item.finish(end_of(cause))

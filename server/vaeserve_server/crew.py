@@ -124,5 +124,5 @@ class Crew:
         if not self._free:
             return None
         if len(self._devices) == 1:
-            return self._free[0]
+            return self._free[-1]  # its buffers were used last
         return min(self._free, key=lambda runner: self._devices[runner.device].batches)

@@ -51,7 +51,7 @@ class Work:
         is_half: whether it is half of a batch that did not fit.
         packed: what the engine takes; None where nothing is left to run.
         packing_s: seconds that packing took.
-        parts: once run, what is to be answered: itself, or halves where the whole did not fit.
+        halves: what was run and is to be answered in its place, where the whole did not fit.
         rows: that were run.
         seconds: of the run, packing included.
         began: monotonic time of the run's beginning, as if packing had come right before.
@@ -68,11 +68,16 @@ class Work:
     is_half: bool = False
     packed: Any = None
     packing_s: float = 0.0
-    parts: "tuple[Work, ...]" = ()
+    halves: "tuple[Work, ...]" = ()
     rows: int = 0
     seconds: float = 0.0
     began: float = 0.0
     outcome: Outputs | Exception = ()
+
+    @property
+    def parts(self) -> "tuple[Work, ...]":
+        """What is to be answered."""
+        return self.halves or (self,)
 
     def fail(self, error: Exception) -> None:
         """Pass an error on to everybody who has no answer yet."""
@@ -116,7 +121,6 @@ class Runner:
 
     def run(self, work: Work) -> None:
         """Run what was packed, in halves where there is no memory for the whole."""
-        work.parts = (work,)
         if work.packed is None:
             return
         items = work.items
@@ -139,11 +143,11 @@ class Runner:
         half = len(work.items) // 2
         early, late = work.items[:half], work.items[half:]
         counts = work.unanswered - len(late), len(late)
-        work.parts = tuple(
+        work.halves = tuple(
             Work(self, items, [], 0, work.reason, work.inline, count, is_half=True)
             for items, count in zip((early, late), counts, strict=True)
         )
-        for part in work.parts:
+        for part in work.halves:
             self.pack(part)
             self.run(part)
 

@@ -1,5 +1,6 @@
 """Batches on the transport's own thread, and what that changes for nobody."""
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -304,6 +305,20 @@ def test_while_a_thread_runs_the_transport_neither_waits_nor_runs(placement: Pla
         waiting.check_own_rows()
         assert b.seen.inline == [False, False]
         assert not b.engine.met
+
+
+def test_batches_leave_nothing_to_the_garbage_collector() -> None:
+    """It would stop everybody now and then, and keep the rows of answered callers until then."""
+    with bench() as b:
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(3):
+                b.batcher.submit(numbered(number, 1), Call(), lambda _: None)
+                b.turn.end()
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
 
 
 def test_what_an_answered_caller_submits_is_run_in_the_same_turn() -> None:
