@@ -1,5 +1,6 @@
-"""Arrays from and to .npy, .npz and .png, in files and pipes, for the command line."""
+"""Arrays from and to .npy, .npz, .png and .csv, in files and pipes, for the command line."""
 
+import csv
 import io
 import struct
 import sys
@@ -133,6 +134,27 @@ def write_arrays(path: Path | None, kind: str, arrays: Mapping[str, Any]) -> Non
             np.savez(file, **{name: value for name, value in arrays.items() if value is not None})
         else:
             np.save(file, np.asarray(next(iter(arrays.values()))))
+
+
+def write_csv(path: Path | None, columns: Mapping[str, Any]) -> None:
+    """Write a heading and a line a row; what is no list stands in each line.
+
+    Args:
+        path: the file; None for standard output.
+        columns: lists of one length, or one value for all rows, by name; None is left out.
+
+    Raises:
+        InvalidInput: it cannot be written.
+    """
+    given = {name: value for name, value in columns.items() if value is not None}
+    rows = max(len(value) for value in given.values() if isinstance(value, list))
+    filled = [value if isinstance(value, list) else [value] * rows for value in given.values()]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(given)
+    table.writerows(zip(*filled, strict=True))
+    with _writing(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def write_grid(path: Path | None, pictures: Array, columns: int | None = None) -> None:
