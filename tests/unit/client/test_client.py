@@ -306,6 +306,7 @@ def test_a_deadline_passes(client: Client, script: Script) -> None:
     finally:
         answer.set()
     assert isinstance(caught.value, vaeserve.DeadlineExceeded)
+    assert f"no answer from {script.address} within the timeout" in str(caught.value)
 
 
 def test_a_full_queue_is_waited_for(client: Client, script: Script) -> None:
