@@ -111,7 +111,7 @@ def test_a_busy_generator_and_dropped_requests_are_said() -> None:
     recorder = Counter(load(rate=None, concurrency=4), began=0)
     recorder.dropped(5)
     dropped, busy = recorder.report(cpu_share=0.95).warnings
-    assert "not sent" in dropped
+    assert dropped.startswith("1 request not sent: ")
     assert "0.95 of its core" in busy
 
 
