@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from vaeserve._errors import InvalidInput
+from vaeserve._foreign import fit_by
 from vaeserve._info import ModelInfo
 from vaeserve._latents import Array, Latents
 
@@ -242,10 +243,21 @@ def _read_png(source: Source, info: ModelInfo) -> Array:
     if (plain, picture.size) != (mode, (width, height)):
         raise InvalidInput(
             f"{source.name} is {picture.width}x{picture.height} {plain}; "
-            f"{info.name!r} takes {width}x{height} {mode}"
+            f"{info.name!r} takes {width}x{height} {mode}: "
+            f"{_remedy(picture, mode, (width, height))}"
         )
     pixels = np.asarray(picture.convert(mode))
     return np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels.reshape(info.input_shape)
+
+
+def _remedy(picture: Any, mode: str, size: tuple[int, int]) -> str:
+    """What makes a picture of Pillow fit, to end an error with; else what must come first."""
+    if picture.mode.startswith("I"):
+        return "scale it to 8 bits first"
+    if picture.has_transparency_data and mode != "RGBA":
+        return "lay it over a background first"
+    converted = "picture" if picture.mode == mode else f"picture.convert({mode!r})"
+    return fit_by(converted, size) if picture.size != size else f"{converted} makes it fit"
 
 
 def _read_arrays(source: Source, names: tuple[str, ...]) -> tuple[Array, str]:

@@ -192,8 +192,20 @@ def test_pictures_come_from_png(script: Script, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("picture", "message"),
     [
-        (Image.new("L", (4, 2)), "is 4x2 L; 'digits' takes 3x2 L"),
-        (Image.new("RGB", (3, 2)), "is 3x2 RGB; 'digits' takes 3x2 L"),
+        (
+            Image.new("L", (4, 2)),
+            "is 4x2 L; 'digits' takes 3x2 L: PIL.ImageOps.fit(picture, (3, 2))",
+        ),
+        (
+            Image.new("RGB", (3, 2)),
+            "is 3x2 RGB; 'digits' takes 3x2 L: picture.convert('L') makes it fit",
+        ),
+        (
+            Image.new("RGB", (4, 2)),
+            "takes 3x2 L: PIL.ImageOps.fit(picture.convert('L'), (3, 2)) makes it fit",
+        ),
+        (Image.new("RGBA", (4, 2)), "takes 3x2 L: lay it over a background first"),
+        (Image.new("I;16", (3, 2)), "takes 3x2 L: scale it to 8 bits first"),
     ],
 )
 def test_a_png_that_does_not_fit(
