@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,15 @@ FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 class Held(Script):
-    """Keeps GetModel waiting until `answer` is set."""
+    """Keeps GetModel waiting until `answer` is set; `gone` is, once its caller has left."""
 
     def __init__(self) -> None:
         super().__init__()
         self.arrived, self.answer = threading.Event(), threading.Event()
+        self.gone = threading.Event()
 
     def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        context.add_callback(self.gone.set)
         self.arrived.set()
         self.answer.wait(10)
         return super().GetModel(request, context)
@@ -172,6 +175,29 @@ async def test_a_cancelled_task_is_cancelled_even_amid_aclose(held: Held) -> Non
     await client.aclose()
     with pytest.raises(asyncio.CancelledError):
         await call
+
+
+async def test_a_cancelled_task_is_cancelled_on_the_server_too(held: Held) -> None:
+    async with AsyncClient(held.address) as client:
+        call = asyncio.create_task(client.model("digits").sample(1))
+        await until(held.arrived.is_set)
+        assert not held.gone.is_set()
+        call.cancel()
+        await until(held.gone.is_set)  # while the connection stands
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
+def test_a_closed_client_ends_its_calls_on_the_server_too(held: Held) -> None:
+    client = Client(held.address)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.model("digits").sample, 1)
+        assert held.arrived.wait(10)
+        assert not held.gone.is_set()
+        client.close()
+        assert held.gone.wait(10)
+        with pytest.raises(vaeserve.ClientClosed):
+            call.result(10)
 
 
 async def test_aclose_ends_the_wait_for_a_full_queue(script: Script) -> None:
