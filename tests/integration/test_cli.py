@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,6 +85,31 @@ def test_scores_and_edits(address: str, client: Client, tmp_path: Path) -> None:
     name = digits.info.attributes[0].name
     edited = json.loads(printed("edit", *call, f"{name}=2"))
     np.testing.assert_array_equal(np.float32(edited["x_hat"]), digits.edit(x, {name: 2}))
+
+
+def test_every_command_takes_pictures(address: str, client: Client, tmp_path: Path) -> None:
+    digits = client.model("digits")
+    levels = digits.sample(2, seed=3, dtype=np.uint8).pictures
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    for file, picture in zip(files, levels, strict=True):
+        Image.fromarray(picture[0]).save(file)
+
+    def called(command: str, *words: object) -> dict[str, list[float]]:
+        told = printed(command, address, "--model", "digits", "--json", *words)
+        held: dict[str, list[float]] = json.loads(told)
+        return held
+
+    def same(told: list[float], expected: Any) -> None:
+        np.testing.assert_array_equal(np.asarray(told, np.float32), expected)
+
+    name = digits.info.attributes[0].name
+    same(called("encode", *files)["mu"], digits.encode(levels).mu)
+    same(called("reconstruct", *files)["x_hat"], digits.reconstruct(levels))
+    same(called("score", *files)["kl"], digits.score(levels).kl)
+    same(called("edit", files[0], f"{name}=2")["x_hat"], digits.edit(levels[:1], {name: 2}))
+    walk = digits.interpolate(*levels, steps=4, path="slerp")
+    words = ("--steps", 4, "--path", "slerp")
+    same(called("interpolate", *files, *words)["x_hat"], walk)
 
 
 @pytest.mark.parametrize(

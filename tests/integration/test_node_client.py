@@ -1,6 +1,7 @@
 """The Node client, by its own tests, against a real server; skipped where Node is not installed."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-CLIENT = Path(__file__).resolve().parents[2] / "clients" / "node"
+ROOT = Path(__file__).resolve().parents[2]
+CLIENT = ROOT / "clients" / "node"
+CALLING = ROOT / "docs" / "calling.md"
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,24 @@ def test_client_against_a_server(address: str) -> None:
     done = run("npm", "test", VAESERVE_ADDRESS=address)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "fail 0" in done.stdout
+
+
+@pytest.mark.usefixtures("packages")
+def test_the_example_of_the_calling_page_runs(address: str) -> None:
+    (block,) = re.findall(r"```ts\n(.*?)```", CALLING.read_text(), re.DOTALL)
+    for shown, ours in {"localhost:50051": address, '"mnist"': '"digits"', "28": "8"}.items():
+        block = block.replace(shown, ours)
+    assert run("npm", "run", "build").returncode == 0
+    program = CLIENT / "dist" / "calling.mjs"  # within the package, which may import itself by name
+    program.write_text(block)
+    done = run("node", str(program))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("mu Float32Array(3) [")
+    assert done.stdout.splitlines()[-3:] == [
+        "samples [ 16, 1, 8, 8 ]",
+        "decoded [ 1, 1, 8, 8 ]",
+        "NOT_FOUND MODEL_NOT_FOUND",
+    ]
 
 
 @pytest.mark.usefixtures("packages")

@@ -1,6 +1,8 @@
 """The SDK against the real server: limits are split around, and both clients give the same bits."""
 
 import numpy as np
+import torch
+from PIL import Image
 
 from vaeserve import AsyncClient, Client
 
@@ -35,3 +37,14 @@ def test_pictures_come_back_as_levels(client: Client) -> None:
     levels = digits.sample(5, seed=1, dtype=np.uint8)
     exact = np.asarray(digits.sample(5, seed=1)) * 255
     np.testing.assert_allclose(np.asarray(levels, np.float32), exact, atol=0.5001)
+
+
+def test_tensors_and_pictures_are_what_their_arrays_are(client: Client) -> None:
+    digits = client.model("digits")
+    levels = digits.sample(3, seed=2, dtype=np.uint8).pictures
+    expected = digits.encode(levels).mu
+    pictures = [Image.fromarray(picture[0]) for picture in levels]
+    np.testing.assert_array_equal(digits.encode(pictures).mu, expected)
+    np.testing.assert_array_equal(digits.encode(torch.tensor(levels.copy())).mu, expected)
+    z = torch.tensor(np.array(expected))
+    np.testing.assert_array_equal(digits.decode(z), digits.decode(expected))

@@ -131,7 +131,8 @@ def _load_test(address: str, out: Path) -> str:
         )
         (measured,) = json.loads(report.read_text())["runs"]
         latency = measured["latency_ms"]
-        load = f"{value} callers" if option == "--concurrency" else f"{value} a second"
+        callers = "1 caller" if value == "1" else f"{value} callers"
+        load = callers if option == "--concurrency" else f"{value} a second"
         percentiles = [f"{latency[key]:.2f}" for key in ("p50", "p90", "p99", "p99_9")]
         throughput = f"{measured['requests_per_second']:.0f}"
         lines.append((rpc, load, throughput, *percentiles, str(measured["failed"])))

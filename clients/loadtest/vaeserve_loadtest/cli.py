@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 # The command line's own, not the SDK's: how every command is told of TLS and tokens.
-from vaeserve._dial import client_at, connection_options, credentials
+from vaeserve._dial import client_at, credential_options, credentials
 from vaeserve_loadtest import options
 from vaeserve_loadtest.compare import compare, comparison_table
 from vaeserve_loadtest.files import json_text, to_csv, to_json
@@ -32,7 +32,7 @@ _TIME = parsed(options.seconds)
 
 @click.command(context_settings={"show_default": True})
 @click.argument("address")
-@connection_options
+@credential_options
 @click.option("--model", help="Name of the model; may be left out where only one is ready.")
 @click.option("--rpc", type=click.Choice(RPCS), default="encode")
 @click.option("--rows", default=1, help="Rows of each request.")
@@ -123,7 +123,7 @@ def loadtest(
             search=search,
         )
         if model is None:
-            only = _only_model(address)
+            only = _only_model(address, timeout)
             loads = [replace(load, model=only) for load in loads]
         found = None
         if slo:
@@ -204,10 +204,10 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _only_model(address: str) -> str:
+def _only_model(address: str, timeout: float) -> str:
     """The model that is ready on a server with one."""
     with client_at(address) as client:
-        ready = [state.name for state in client.models() if state.ready]
+        ready = [state.name for state in client.models(timeout=timeout) if state.ready]
     if len(ready) != 1:
         served = ", ".join(ready) or "none"
         raise click.UsageError(f"Say which model with --model NAME; ready here: {served}.")

@@ -7,7 +7,7 @@ from typing import Any
 from vaeserve_loadtest.cautions import Caution
 from vaeserve_loadtest.figures import ErrorCount, Latency, PartReport, Second
 from vaeserve_loadtest.latencies import Latencies
-from vaeserve_loadtest.load import Load
+from vaeserve_loadtest.load import Load, counted
 from vaeserve_loadtest.server_view import ServerView
 from vaeserve_loadtest.tally import Interval, PartTally, Tally
 
@@ -112,7 +112,7 @@ class Report:
         if self.dropped:
             unsent = "not sent: too many under way, or due too fast"
             found.append(
-                Caution(f"{self.dropped} requests were {unsent}", f"requests were {unsent}")
+                Caution(f"{counted(self.dropped, 'request')} {unsent}", f"requests {unsent}")
             )
         if not self.kept_rate:
             found.append(

@@ -109,7 +109,8 @@ def samples(model: Model, n: int, *, seed: int, temperature: float, prior: str) 
     def view(watch: Stopwatch) -> str:
         rows = calls.sample(model, n, seed=seed, temperature=temperature, prior=prior, watch=watch)
         grid = grid_of(rows)
-        caption = f"{n} draws from the {prior} prior, seed {seed}, temperature {temperature:g}"
+        draws = "1 draw" if n == 1 else f"{n} draws"
+        caption = f"{draws} from the {prior} prior, seed {seed}, temperature {temperature:g}"
         return markup.figure(grid, caption, min(_WIDE, 4 * grid.shape[1]))
 
     return told(view)

@@ -23,7 +23,7 @@ class Delivery:
 
     Attributes:
         path: the file; None for standard output.
-        kind: "png", "npy", "npz" or "json".
+        kind: "png", "npy", "npz", "csv" or "json".
         columns: pictures side by side in a PNG; None for the command's own choice.
     """
 
@@ -53,6 +53,8 @@ class Delivery:
         """
         if self.kind == "json":
             click.echo(json.dumps({key: _plain(value) for key, value in result.items()}))
+        elif self.kind == "csv":
+            _files.write_csv(self.path, {key: _plain(value) for key, value in result.items()})
         elif self.kind == "png":
             first = next(iter(result.values()))
             _files.write_grid(self.path, first, self.columns or columns)
@@ -86,12 +88,15 @@ def delivers(*kinds: str, shown: bool = False) -> Callable[[_CommandT], _Command
                 type=click.Choice(kinds),
                 help=f"Form of the result where no suffix tells; {kinds[0]} for a pipe.",
             ),
+        ]
+    if "png" in kinds:
+        options.append(
             click.option(
                 "--columns",
                 type=click.IntRange(1),
                 help="Pictures side by side in a .png; a nearly square grid without.",
-            ),
-        ]
+            )
+        )
 
     def decorate(command: _CommandT) -> _CommandT:
         @functools.wraps(command)
@@ -132,20 +137,22 @@ def _delivery(
     if out is None:
         raise click.UsageError("Say where the result goes: -o FILE, -o - for a pipe, or --json.")
     if out == _PIPE:
-        if sys.stdout.isatty():
+        kind = kind or kinds[0]
+        if kind != "csv" and sys.stdout.isatty():
             raise click.UsageError("-o - writes bytes, which a terminal cannot show: add | or >")
-        return Delivery(None, kind or kinds[0], columns)
+        return Delivery(None, kind, columns)
     if not out.parent.is_dir():
         raise click.UsageError(f"the folder {str(out.parent)!r} does not exist")
     kind = kind or _files.kind_of(out)
     if kind not in kinds:
         suffixes = ", ".join(f".{each}" for each in kinds)
-        raise click.UsageError(f"{str(out)!r} must end in {suffixes}, or give --format")
+        otherwise = ", or give --format" if len(kinds) > 1 else ""
+        raise click.UsageError(f"{str(out)!r} must end in {suffixes}{otherwise}")
     return Delivery(out, kind, columns)
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold; float32 with as few digits as tell it apart."""
+    """What JSON and CSV can hold; float32 with as few digits as tell it apart."""
     if isinstance(value, np.ndarray):
         array = np.asarray(value)
         return (

@@ -1,12 +1,15 @@
 """How the commands reach a server: the options of a connection, and the client they make."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from vaeserve._channel import DEFAULT_TIMEOUT
 from vaeserve._client import Client
+from vaeserve._errors import DeadlineExceeded
 from vaeserve._security import Tls
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
@@ -22,15 +25,36 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "cert": ("--tls-cert", {"type": _FILE, "help": "Certificate to show the server, PEM."}),
     "key": ("--tls-key", {"type": _FILE, "help": "Private key of --tls-cert, PEM."}),
     "token": ("--token-file", {"type": _FILE, "help": "File with the token to send."}),
+    "timeout": (
+        "--timeout",
+        {
+            "metavar": "SECONDS",
+            "type": click.FloatRange(min=0, min_open=True),
+            "default": DEFAULT_TIMEOUT,
+            "show_default": True,
+            "help": "How long to wait for an answer.",
+        },
+    ),
 }
+_CREDENTIALS = tuple(name for name in _OPTIONS if name != "timeout")
 
 
 def connection_options(command: _CommandT) -> _CommandT:
-    """The options of a connection, for a command that calls `client_at` or `credentials`.
+    """The options of a connection, for a command that calls `client_at`.
 
     Each can be set by environment, VAESERVE_CLIENT_TLS_CA for --tls-ca.
     """
-    for name, (flag, settings) in reversed(_OPTIONS.items()):
+    return _with_options(command, tuple(_OPTIONS))
+
+
+def credential_options(command: _CommandT) -> _CommandT:
+    """As `connection_options` without --timeout, for a command that has one of its own."""
+    return _with_options(command, _CREDENTIALS)
+
+
+def _with_options(command: _CommandT, names: tuple[str, ...]) -> _CommandT:
+    for name in reversed(names):
+        flag, settings = _OPTIONS[name]
         command = click.option(
             flag,
             f"connection_{name}",
@@ -51,20 +75,33 @@ class Credentials(NamedTuple):
 
 def credentials() -> Credentials:
     """What the options of the command that runs say."""
-    given = click.get_current_context().meta.get(_META, {})
+    given = _given()
     files = {name: given[name] for name in ("ca", "cert", "key") if name in given}
     token = given["token"].read_text().strip() if "token" in given else None
     return Credentials(Tls(**files) if files else given.get("tls"), token)
 
 
-def client_at(address: str) -> Client:
-    """A client by the options of the command that runs.
+@contextmanager
+def client_at(address: str) -> Iterator[Client]:
+    """A client by the options of the command that runs, closed at the end.
 
     Raises:
-        InvalidInput: as `Client`.
+        VaeserveError: as `Client` and the calls inside; DeadlineExceeded names the option.
     """
     tls, token = credentials()
-    return Client(address, tls=tls, token=token)
+    timeout = _given().get("timeout", DEFAULT_TIMEOUT)
+    with Client(address, timeout=timeout, tls=tls, token=token) as client:
+        try:
+            yield client
+        except DeadlineExceeded as exc:
+            raise DeadlineExceeded(
+                f"{exc.details}; --timeout SECONDS allows more", code=exc.code, reason=exc.reason
+            ) from exc
+
+
+def _given() -> dict[str, Any]:
+    given: dict[str, Any] = click.get_current_context().meta.get(_META, {})
+    return given
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:

@@ -243,6 +243,8 @@ def from_rpc_error(error: grpc.RpcError, target: str) -> VaeserveError:
     details = error.details() or "the server gave no text"
     if error.code() is grpc.StatusCode.UNAVAILABLE and not reason and "onnect" in details:
         details = f"no server answers at {target}: {details}"
+    if details == "Deadline Exceeded":  # gRPC's own, which says no more than the code
+        details = f"no answer from {target} within the timeout"
     return cls(
         details,
         code=error.code().name,

@@ -1,5 +1,6 @@
-"""Arrays from and to .npy, .npz and .png, in files and pipes, for the command line."""
+"""Arrays from and to .npy, .npz, .png and .csv, in files and pipes, for the command line."""
 
+import csv
 import io
 import struct
 import sys
@@ -14,6 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from vaeserve._errors import InvalidInput
+from vaeserve._foreign import fit_by
 from vaeserve._info import ModelInfo
 from vaeserve._latents import Array, Latents
 
@@ -135,6 +137,27 @@ def write_arrays(path: Path | None, kind: str, arrays: Mapping[str, Any]) -> Non
             np.save(file, np.asarray(next(iter(arrays.values()))))
 
 
+def write_csv(path: Path | None, columns: Mapping[str, Any]) -> None:
+    """Write a heading and a line a row; what is no list stands in each line.
+
+    Args:
+        path: the file; None for standard output.
+        columns: lists of one length, or one value for all rows, by name; None is left out.
+
+    Raises:
+        InvalidInput: it cannot be written.
+    """
+    given = {name: value for name, value in columns.items() if value is not None}
+    rows = max(len(value) for value in given.values() if isinstance(value, list))
+    filled = [value if isinstance(value, list) else [value] * rows for value in given.values()]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(given)
+    table.writerows(zip(*filled, strict=True))
+    with _writing(path) as file:
+        file.write(text.getvalue().encode())
+
+
 def write_grid(path: Path | None, pictures: Array, columns: int | None = None) -> None:
     """Write uint8 pictures as one PNG, in a grid that is nearly square unless told otherwise.
 
@@ -220,10 +243,21 @@ def _read_png(source: Source, info: ModelInfo) -> Array:
     if (plain, picture.size) != (mode, (width, height)):
         raise InvalidInput(
             f"{source.name} is {picture.width}x{picture.height} {plain}; "
-            f"{info.name!r} takes {width}x{height} {mode}"
+            f"{info.name!r} takes {width}x{height} {mode}: "
+            f"{_remedy(picture, mode, (width, height))}"
         )
     pixels = np.asarray(picture.convert(mode))
     return np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels.reshape(info.input_shape)
+
+
+def _remedy(picture: Any, mode: str, size: tuple[int, int]) -> str:
+    """What makes a picture of Pillow fit, to end an error with; else what must come first."""
+    if picture.mode.startswith("I"):
+        return "scale it to 8 bits first"
+    if picture.has_transparency_data and mode != "RGBA":
+        return "lay it over a background first"
+    converted = "picture" if picture.mode == mode else f"picture.convert({mode!r})"
+    return fit_by(converted, size) if picture.size != size else f"{converted} makes it fit"
 
 
 def _read_arrays(source: Source, names: tuple[str, ...]) -> tuple[Array, str]:

@@ -75,6 +75,16 @@ def of_pillow(value: Any, info: ModelInfo) -> Any:
     return value
 
 
+def fit_by(picture: str, size: tuple[int, int]) -> str:
+    """What makes a picture fit, to end an error with: what training's `resize=` does.
+
+    Args:
+        picture: the expression of Pillow for it.
+        size: (width, height) that the model takes.
+    """
+    return f"PIL.ImageOps.fit({picture}, {size}) makes it fit"
+
+
 def _levels(picture: Any, info: ModelInfo, name: str) -> npt.NDArray[np.uint8]:
     # [height, width] is grey too.
     shape = (1, *info.input_shape) if len(info.input_shape) == 2 else info.input_shape
@@ -88,7 +98,8 @@ def _levels(picture: Any, info: ModelInfo, name: str) -> npt.NDArray[np.uint8]:
     if picture.size != (width, height):
         got_width, got_height = picture.size
         raise InvalidInput(
-            f"{name} is {got_width}x{got_height}, {info.name!r} takes {width}x{height}: resize it"
+            f"{name} is {got_width}x{got_height}, {info.name!r} takes {width}x{height}: "
+            f"{fit_by('picture', (width, height))}"
         )
     if picture.mode.startswith(_DEEP):
         raise InvalidInput(

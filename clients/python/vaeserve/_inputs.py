@@ -1,13 +1,14 @@
 """From anything numpy takes to the arrays a request holds, with every check made here. Pure."""
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
 from vaeserve._errors import InvalidInput
-from vaeserve._foreign import PictureLike, of_pillow, of_torch
+from vaeserve._foreign import PictureLike, fit_by, of_pillow, of_torch
 from vaeserve._info import ModelInfo
 from vaeserve._latents import Array, Latents, as_plain, one_space
 from vaeserve.v1 import arrays, tensor_pb2, vae_service_pb2 as pb
@@ -152,12 +153,34 @@ def _with_batch_axis(array: Array, row_shape: tuple[int, ...], info: ModelInfo, 
     rows = array[np.newaxis] if array.shape == row_shape else array
     if rows.shape[1:] != row_shape or rows.ndim == 0:
         wanted = ", ".join(["rows", *map(str, row_shape)])
-        hint = ""
-        if what == "input rows" and info.latent_shape in (array.shape, array.shape[1:]):
-            hint = "; if these are latents, wrap them in vaeserve.Latents"
+        advice = _flat(array.shape, row_shape)
+        if what == "input rows":
+            advice = advice or _unlike_pictures(array.shape, info)
         raise InvalidInput(
-            f"{info.name!r} takes {what} of shape [{wanted}], got {list(array.shape)}{hint}"
+            f"{info.name!r} takes {what} of shape [{wanted}], got {list(array.shape)}{advice}"
         )
     if len(rows) == 0:
         raise InvalidInput("there are no rows; pass at least one")
     return rows
+
+
+def _flat(shape: tuple[int, ...], row_shape: tuple[int, ...]) -> str:
+    """How to make rows fit that were flattened, to end an error with; empty for others."""
+    if len(row_shape) < 2 or shape[-1:] != (prod(row_shape),):
+        return ""
+    return f"; give flat rows their shape: x.reshape(-1, {', '.join(map(str, row_shape))})"
+
+
+def _unlike_pictures(shape: tuple[int, ...], info: ModelInfo) -> str:
+    """How to make arrays of a shape fit a model, to end an error with; empty where unknown."""
+    if info.latent_shape in (shape, shape[1:]):
+        return "; if these are latents, wrap them in vaeserve.Latents"
+    row_shape = info.input_shape
+    if info.preprocessing is None or len(row_shape) < 2 or len(shape) < 2:
+        return ""
+    *channels, height, width = row_shape
+    if channels and shape[-3:] == (height, width, *channels):
+        return "; channels come before height and width: numpy.moveaxis(x, -1, -3)"
+    if shape[-2:] == (height, width):
+        return ""
+    return f"; of each picture, {fit_by('PIL.Image.fromarray(levels)', (width, height))}"

@@ -76,7 +76,7 @@ def edit(
 @click.command()
 @names_model
 @click.argument("sources", metavar="IN...", type=_IN, nargs=-1, required=True)
-@delivers("npz", shown=True)
+@delivers("npz", "csv", shown=True)
 @click.option("--draws", type=click.IntRange(0), default=0, help="Posterior draws per row.")
 @click.option("--seed", type=click.IntRange(0, 2**64 - 1), help="Repeats the draws.")
 def score(

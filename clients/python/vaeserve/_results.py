@@ -43,7 +43,7 @@ class Posterior:
         return len(self.mu)
 
     def __repr__(self) -> str:
-        draws = "" if self.draws is None else f", {self.draws.shape[1]} draws"
+        draws = "" if self.draws is None else f", draws={self.draws.shape[1]}"
         shape = f"{list(self.mu.shape)}{draws}{_seeded(self.seed)}"
         return f"<Posterior {shape}, version {self.version}>"
 
@@ -123,7 +123,7 @@ class Score:
     def __repr__(self) -> str:
         low, high = np.min(self.negative_elbo), np.max(self.negative_elbo)
         nats = f"negative_elbo {low:.4g} .. {high:.4g} nats"
-        return f"<Score of {len(self)} rows, {nats}{_seeded(self.seed)}, version {self.version}>"
+        return f"<Score [{len(self)}], {nats}{_seeded(self.seed)}, version {self.version}>"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -1,5 +1,6 @@
 """The root command: lazy loading, missing requirements, files in and out."""
 
+import csv
 import errno
 import io
 import json
@@ -191,8 +192,20 @@ def test_pictures_come_from_png(script: Script, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("picture", "message"),
     [
-        (Image.new("L", (4, 2)), "is 4x2 L; 'digits' takes 3x2 L"),
-        (Image.new("RGB", (3, 2)), "is 3x2 RGB; 'digits' takes 3x2 L"),
+        (
+            Image.new("L", (4, 2)),
+            "is 4x2 L; 'digits' takes 3x2 L: PIL.ImageOps.fit(picture, (3, 2))",
+        ),
+        (
+            Image.new("RGB", (3, 2)),
+            "is 3x2 RGB; 'digits' takes 3x2 L: picture.convert('L') makes it fit",
+        ),
+        (
+            Image.new("RGB", (4, 2)),
+            "takes 3x2 L: PIL.ImageOps.fit(picture.convert('L'), (3, 2)) makes it fit",
+        ),
+        (Image.new("RGBA", (4, 2)), "takes 3x2 L: lay it over a background first"),
+        (Image.new("I;16", (3, 2)), "takes 3x2 L: scale it to 8 bits first"),
     ],
 )
 def test_a_png_that_does_not_fit(
@@ -335,6 +348,35 @@ def test_scores_as_a_table_and_as_arrays(script: Script, tmp_path: Path) -> None
         np.testing.assert_array_equal(saved["importance_weighted"], scored.importance_weighted)
         as_json = json.loads(ran(*call, "--draws", 4, "--seed", 9, "--json"))
         np.testing.assert_array_equal(np.float32(as_json["kl"]), scored.kl)
+
+
+def test_scores_as_csv(script: Script, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", pictures(3))
+    call = ("score", script.address, "--model", "digits", tmp_path / "x.npy")
+    drawn = (*call, "--draws", 4, "--seed", 9)
+    assert not ran(*drawn, "-o", tmp_path / "s.csv")
+    text = (tmp_path / "s.csv").read_text()
+    table = list(csv.DictReader(io.StringIO(text, newline="")))
+    held = json.loads(ran(*drawn, "--json"))
+    assert list(table[0]) == list(held)
+    assert [row.pop("seed") for row in table] == ["9"] * 3
+    for name in table[0]:
+        # The digits of the JSON, which give the same float32 again.
+        assert [row[name] for row in table] == [str(value) for value in held[name]]
+    assert ran(*drawn, "-o", "-", "--format", "csv") == text
+    # What was not asked for is no column.
+    assert ran(*call, "-o", "-", "--format", "csv").splitlines()[0] == (
+        "negative_elbo,reconstruction,kl,percentile,typicality"
+    )
+
+
+def test_only_a_table_is_written_as_csv(script: Script, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", pictures(3))
+    call = (script.address, "--model", "digits", tmp_path / "x.npy", "-o", tmp_path / "y.csv")
+    assert "must end in .npz\n" in vaeserve("encode", *call).output
+    assert "must end in .png, .npy, .npz, or give --format" in vaeserve("reconstruct", *call).output
+    assert "must end in .npz, .csv, or" in vaeserve("score", *call[:-1], tmp_path / "y.txt").output
+    assert script.requests == []
 
 
 def test_sample_of_the_fitted_prior(script: Script, tmp_path: Path) -> None:

@@ -76,6 +76,8 @@ def test_bytes_are_kept_from_a_terminal(script: Script, monkeypatch: pytest.Monk
     assert result.exit_code == 2
     assert "terminal" in result.output
     assert script.requests == []
+    columns = ("score", script.address, "-", "-o", "-", "--format", "csv")
+    assert piped(*columns, stdin=npy(pictures(2))).count(b"\n") == 3  # which a terminal can show
 
 
 def test_json_holds_the_whole_result(script: Script) -> None:

@@ -5,27 +5,34 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 
 import vaeserve
 from unit.client.scripted_server import Failure, Script, pictures, serving
 from vaeserve import AsyncClient, Client, _channel
+from vaeserve._cli import main
 from vaeserve.v1 import vae_service_pb2 as pb
 
 FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 class Held(Script):
-    """Keeps GetModel waiting until `answer` is set."""
+    """Keeps GetModel waiting until `answer` is set; `gone` is, once its caller has left."""
 
     def __init__(self) -> None:
         super().__init__()
         self.arrived, self.answer = threading.Event(), threading.Event()
+        self.gone = threading.Event()
 
     def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
+        context.add_callback(self.gone.set)
         self.arrived.set()
         self.answer.wait(10)
         return super().GetModel(request, context)
@@ -39,6 +46,10 @@ def held() -> Iterator[Held]:
             yield script
         finally:
             script.answer.set()
+
+
+def vaeserve_command(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -59,6 +70,45 @@ def test_large_requests_are_repeated_too(connect: Any) -> None:
 
 def test_a_server_that_comes_back_is_found_within_seconds() -> None:
     assert dict(_channel._options({}))["grpc.max_reconnect_backoff_ms"] == 2000
+
+
+@pytest.mark.parametrize(
+    ("command", "rest"),
+    [
+        ("models", ()),
+        ("encode", ("FILE",)),
+        ("decode", ("FILE",)),
+        ("sample", ("-n", 1)),
+        ("reconstruct", ("FILE",)),
+        ("interpolate", ("FILE", "FILE")),
+        ("edit", ("FILE", "smile=1")),
+        ("score", ("FILE",)),
+    ],
+)
+def test_every_command_waits_as_long_as_it_is_told(
+    script: Script, tmp_path: Path, command: str, rest: tuple[object, ...]
+) -> None:
+    latents = np.zeros((1, 4), np.float32)
+    np.save(tmp_path / "x.npy", latents if command == "decode" else pictures(1))
+    words = [tmp_path / "x.npy" if word == "FILE" else word for word in rest]
+    for option, seconds in (((), 30), (("--timeout", 5), 5)):
+        script.timeouts.clear()
+        done = vaeserve_command(command, script.address, *words, "--json", *option)
+        assert done.exit_code == 0, done.output
+        assert script.timeouts == pytest.approx([seconds] * len(script.timeouts), abs=1)
+        assert script.timeouts
+
+
+def test_a_command_says_that_its_time_is_over(held: Held) -> None:
+    call = ("sample", held.address, "--model", "digits", "--json", "--timeout")
+    done = vaeserve_command(*call, 0.2)
+    text = f"DEADLINE_EXCEEDED: no answer from {held.address} within the timeout"
+    assert (done.exit_code, done.output) == (
+        1,
+        f"Error: {text}; --timeout SECONDS allows more\n",
+    )
+    for nothing in (0, -1, "soon"):
+        assert vaeserve_command(*call, nothing).exit_code == 2
 
 
 def test_an_expired_deadline_sends_nothing(client: Client, script: Script) -> None:
@@ -125,6 +175,29 @@ async def test_a_cancelled_task_is_cancelled_even_amid_aclose(held: Held) -> Non
     await client.aclose()
     with pytest.raises(asyncio.CancelledError):
         await call
+
+
+async def test_a_cancelled_task_is_cancelled_on_the_server_too(held: Held) -> None:
+    async with AsyncClient(held.address) as client:
+        call = asyncio.create_task(client.model("digits").sample(1))
+        await until(held.arrived.is_set)
+        assert not held.gone.is_set()
+        call.cancel()
+        await until(held.gone.is_set)  # while the connection stands
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+
+def test_a_closed_client_ends_its_calls_on_the_server_too(held: Held) -> None:
+    client = Client(held.address)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.model("digits").sample, 1)
+        assert held.arrived.wait(10)
+        assert not held.gone.is_set()
+        client.close()
+        assert held.gone.wait(10)
+        with pytest.raises(vaeserve.ClientClosed):
+            call.result(10)
 
 
 async def test_aclose_ends_the_wait_for_a_full_queue(script: Script) -> None:

@@ -1,11 +1,13 @@
 """Tensors of PyTorch and pictures of Pillow as inputs, and that neither is imported for it."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 from typing import Any
 
 import numpy as np
+import PIL.ImageOps
 import pytest
 import torch
 from PIL import Image
@@ -68,7 +70,7 @@ def test_opaque_alpha_is_left_out_and_transparency_refused() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (Image.new("RGB", (2, 3)), "the picture is 2x3, 'digits' takes 3x2"),
+        (Image.new("RGB", (2, 3)), "the picture is 2x3, 'digits' takes 3x2: PIL.ImageOps.fit"),
         ([Image.new("L", (3, 2)), Image.new("L", (9, 9))], "picture 1 is 9x9"),
         (Image.new("I;16", (3, 2)), "more than 8 bits"),
         (Image.new("F", (3, 2)), "more than 8 bits"),
@@ -78,6 +80,31 @@ def test_opaque_alpha_is_left_out_and_transparency_refused() -> None:
 def test_other_pictures_are_refused_with_what_to_do(value: Any, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         _inputs.pictures(value, GREY)
+
+
+def test_what_is_advised_makes_it_fit() -> None:
+    """The expressions of the errors, run."""
+    picture, levels = Image.new("RGB", (40, 30)), np.zeros((30, 40, 3), np.uint8)
+    x = np.zeros((5, 2, 3, 3), np.float32)
+    for value, names in (
+        (picture, {"picture": picture}),
+        (np.zeros((5, 3, 30, 40), np.uint8), {"levels": levels}),
+        (x, {"x": x}),
+        (x.reshape(5, -1), {"x": x.reshape(5, -1)}),
+    ):
+        with pytest.raises(InvalidInput) as refused:
+            _inputs.pictures(value, RGB)
+        advice = re.search(r"(PIL|numpy|x\.).*\)", str(refused.value))
+        assert advice
+        fitting = eval(advice.group(), {"PIL": PIL, "numpy": np} | names)  # noqa: S307
+        assert _inputs.pictures(fitting, RGB).shape[1:] == (3, 2, 3)
+
+
+def test_no_advice_where_it_would_be_a_guess() -> None:
+    vectors = info(levels=False)
+    for value, model in ((np.zeros((5, 9, 9)), vectors), (np.zeros((5, 2, 3)), RGB), (0.0, GREY)):
+        with pytest.raises(InvalidInput, match=r"got \[[\d, ]*\]$"):
+            _inputs.pictures(value, model)
 
 
 def test_a_model_of_vectors_takes_no_pictures() -> None:

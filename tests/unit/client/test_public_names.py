@@ -1,11 +1,13 @@
 """What `import vaeserve` offers, and what it costs."""
 
 import inspect
+import re
 import subprocess
 import sys
 
 import vaeserve
 from vaeserve import AsyncClient, AsyncModel, Client, Model
+from vaeserve.v1 import vae_service_pb2
 
 
 def test_all_is_complete() -> None:
@@ -29,6 +31,14 @@ def test_twins_have_the_same_methods_and_arguments() -> None:
             assert [(each.name, each.kind, each.default) for each in ours] == [
                 (each.name, each.kind, each.default) for each in theirs
             ]
+
+
+def test_every_rpc_is_a_method() -> None:
+    rpcs = vae_service_pb2.DESCRIPTOR.services_by_name["VaeService"].methods
+    names = {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", rpc.name).lower() for rpc in rpcs}
+    assert {"encode", "edit", "score", "encode_stream"} < names
+    assert names <= {*dir(Model)}
+    assert names <= {*dir(AsyncModel)}
 
 
 def test_import_is_cheap() -> None:

@@ -226,8 +226,8 @@ def test_results_are_shown_by_what_they_are(client: Client) -> None:
     x = np.zeros((3, 2, 3), np.float32)
     assert repr(digits.encode(x)) == "<Posterior [3, 4], version 3>"
     assert repr(digits.encode(x, draws=2, seed=7)) == (
-        "<Posterior [3, 4], 2 draws, seed=7, version 3>"
+        "<Posterior [3, 4], draws=2, seed=7, version 3>"
     )
     score = repr(digits.score(x))
-    assert score.startswith("<Score of 3 rows, negative_elbo ")
+    assert score.startswith("<Score [3], negative_elbo ")
     assert score.endswith(" nats, version 3>")

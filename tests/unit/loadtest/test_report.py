@@ -1,6 +1,8 @@
 """Which requests count, percentiles, and the warnings."""
 
 import json
+import pickle
+import sys
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,9 @@ from hypothesis import given, settings, strategies as st
 
 from vaeserve import Overloaded, Unavailable, VaeserveError
 from vaeserve_loadtest import Load, Part, Report, report_table
-from vaeserve_loadtest.tally import Recorder
+from vaeserve_loadtest.latencies import Latencies
+from vaeserve_loadtest.live import shown
+from vaeserve_loadtest.tally import Recorder, Snapshot
 
 
 def load(**changes: Any) -> Load:
@@ -53,6 +57,41 @@ def test_percentiles_are_those_of_numpy(latencies: list[float]) -> None:
         assert getattr(found, name) == pytest.approx(expected, rel=1.1e-3, abs=1.1e-3)
     assert found.max == pytest.approx(ms.max())
     assert found.mean == pytest.approx(ms.mean())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.floats(1e-6, 100), max_size=100), min_size=2, max_size=4).filter(any))
+def test_what_processes_recorded_adds_up(parts: list[list[float]]) -> None:
+    whole, summed = Latencies(), Latencies()
+    for part in parts:
+        own = Latencies()
+        for latency in part:
+            own.record(latency)
+            whole.record(latency)
+        summed.add(pickle.loads(pickle.dumps(own)))  # noqa: S301  as a process hands it back
+    assert summed.count == whole.count
+    assert summed.max_s == whole.max_s
+    for percent in (0.1, 50, 99, 99.9, 100):
+        assert summed.percentile_ms(percent) == whole.percentile_ms(percent)
+
+
+def test_progress_is_a_line_that_moves_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    half = Snapshot(0.5, failed=2)
+    half.recent.record(0.25)
+    with shown("8 callers") as tell:
+        tell(half)
+    assert capsys.readouterr().err == ""  # no terminal
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with shown("8 callers") as tell:
+        tell(Snapshot(0.0))
+        tell(half)
+    first, second, end = capsys.readouterr().err.split("\r")[1:]
+    assert first.startswith(f"8 callers  [{'-' * 24}]  no answers yet")
+    assert second.startswith(f"8 callers  [{'#' * 12}{'-' * 12}]  p50 250.00  p99 250.00")
+    assert "2 failed" in second
+    assert end == "\x1b[K"
 
 
 def test_only_what_starts_after_the_warm_up_is_measured() -> None:
@@ -111,7 +150,7 @@ def test_a_busy_generator_and_dropped_requests_are_said() -> None:
     recorder = Counter(load(rate=None, concurrency=4), began=0)
     recorder.dropped(5)
     dropped, busy = recorder.report(cpu_share=0.95).warnings
-    assert "not sent" in dropped
+    assert dropped.startswith("1 request not sent: ")
     assert "0.95 of its core" in busy
 
 

@@ -58,6 +58,8 @@ def test_what_the_service_refuses_is_said_in_words(script: Script, model: Model)
 def test_samples_are_those_of_the_client(model: Model) -> None:
     shown, line = views.samples(model, 4, seed=7, temperature=0.5, prior="standard")
     assert "4 draws from the standard prior, seed 7, temperature 0.5" in shown
+    alone, _ = views.samples(model, 1, seed=7, temperature=0.5, prior="standard")
+    assert "1 draw from the standard prior" in alone
     assert "<b>sample</b>" in line
     rows = calls.sample(model, 4, seed=7, temperature=0.5, prior="standard", watch=Stopwatch())
     np.testing.assert_array_equal(rows, model.sample(4, seed=7, temperature=0.5, dtype=np.uint8))
