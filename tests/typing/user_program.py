@@ -19,8 +19,6 @@ def blocking(x: Pictures, picture: Image.Image) -> None:
         names: list[str] = [state.name for state in client.models() if state.ready]
         model = client.model(names[0], version=3)
         assert_type(model.info, ModelInfo)
-        client.encode(x)  # type: ignore[attr-defined]  # a mistake to type checkers too
-        print(model.input_shape)  # type: ignore[attr-defined]
         posterior = assert_type(model.encode(x, draws=2, seed=7), Posterior)
         draws: Latents | None = posterior.draws
         z = assert_type(posterior.sample(seed=1), Latents)

@@ -2,14 +2,13 @@
 
 # ruff: noqa: ASYNC109  a timeout is the call's deadline, which is sent to the server
 
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import Self
 
 from vaeserve import _channel
 from vaeserve._async_connection import AsyncConnection
 from vaeserve._async_model import AsyncModel
 from vaeserve._info import ModelState
 from vaeserve._security import Tls, Token, security
-from vaeserve._suggest import no_attribute
 from vaeserve.v1 import model_service_pb2
 
 
@@ -58,8 +57,3 @@ class AsyncClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-    if not TYPE_CHECKING:  # for whom it would make every name an attribute
-
-        def __getattr__(self, name: str) -> NoReturn:
-            raise no_attribute(self, name, "client.model(NAME)", AsyncModel)

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, NoReturn
 
 from grpc import aio
 
@@ -17,7 +16,6 @@ from vaeserve._info import ModelInfo
 from vaeserve._latency import BatchTime, asked, with_latency
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
 from vaeserve._streams import each, in_order_awaited, results_awaited
-from vaeserve._suggest import no_attribute
 
 
 class AsyncHandle:
@@ -42,11 +40,6 @@ class AsyncHandle:
     def __repr__(self) -> str:
         pinned = "" if self.version is None else f", version={self.version}"
         return f"<AsyncModel {self.name!r}{pinned} at {self._connection.target}>"
-
-    if not TYPE_CHECKING:  # for whom it would make every name an attribute
-
-        def __getattr__(self, name: str) -> NoReturn:
-            raise no_attribute(self, name, "(await model.info())", ModelInfo)
 
     async def _fetched(self, deadline: float) -> ModelInfo:
         async with held_by_task(self._fetching, deadline):

@@ -1,13 +1,12 @@
 """The blocking client. Its twin is `_async_client`; what both share is pure."""
 
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import Self
 
 from vaeserve import _channel
 from vaeserve._connection import Connection
 from vaeserve._info import ModelState
 from vaeserve._model import Model
 from vaeserve._security import Tls, Token, security
-from vaeserve._suggest import no_attribute
 from vaeserve.v1 import model_service_pb2
 
 
@@ -71,8 +70,3 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    if not TYPE_CHECKING:  # for whom it would make every name an attribute
-
-        def __getattr__(self, name: str) -> NoReturn:
-            raise no_attribute(self, name, "client.model(NAME)", Model)

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 
@@ -14,7 +13,6 @@ from vaeserve._info import ModelInfo
 from vaeserve._latency import BatchTime, asked, with_latency
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
 from vaeserve._streams import in_order, results
-from vaeserve._suggest import no_attribute
 
 
 class Handle:
@@ -43,11 +41,6 @@ class Handle:
     def __repr__(self) -> str:
         pinned = "" if self.version is None else f", version={self.version}"
         return f"<Model {self.name!r}{pinned} at {self._connection.target}>"
-
-    if not TYPE_CHECKING:  # for whom it would make every name an attribute
-
-        def __getattr__(self, name: str) -> NoReturn:
-            raise no_attribute(self, name, "model.info", ModelInfo)
 
     def _fetched(self, deadline: float) -> ModelInfo:
         with held(self._fetching, deadline):

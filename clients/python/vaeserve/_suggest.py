@@ -1,4 +1,4 @@
-"""The nearest correct name to one that nobody knows, and where it is. Pure."""
+"""The nearest correct name to one that nobody knows. Pure."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -25,20 +25,3 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if names and len(names) <= _LISTED:
         return f" Known: {', '.join(map(repr, names))}."
     return ""
-
-
-def no_attribute(owner: object, name: str, place: str, kind: type) -> AttributeError:
-    """What to raise for an attribute that is not there, when a neighbour may have it.
-
-    Python's own suggestions look at the object alone, and are in uncaught tracebacks only.
-
-    Args:
-        owner: the object.
-        name: what was asked for.
-        place: the expression for the neighbour, such as "model.info".
-        kind: its class.
-    """
-    text = f"{type(owner).__name__!r} object has no attribute {name!r}"
-    there = {each for each in dir(kind) if not each.startswith("_")} - {*dir(owner)}
-    near = get_close_matches(name, {*dir(owner)} | there, 1)
-    return AttributeError(f"{text}; see {place}.{near[0]}" if there.intersection(near) else text)

@@ -274,26 +274,6 @@ def test_a_failing_part_fails_the_call(connect: Any) -> None:
             digits.sample(6)
 
 
-@pytest.mark.parametrize(
-    ("of_model", "name", "end"),
-    [
-        (False, "encode", "'encode'; see client.model(NAME).encode"),
-        (False, "encod", "'encod'; see client.model(NAME).encode"),
-        (True, "input_shape", ".input_shape"),
-        (True, "inputs_shape", ".input_shape"),
-        (False, "modl", "'modl'"),  # which Python's own suggestion is for
-        (True, "reconstrct", "'reconstrct'"),
-        (True, "zzz", "'zzz'"),
-    ],
-)
-def test_a_name_of_a_neighbour_says_where_it_is(
-    client: Client, of_model: bool, name: str, end: str
-) -> None:
-    with pytest.raises(AttributeError) as missing:
-        getattr(client.model("digits") if of_model else client, name)
-    assert str(missing.value).endswith(end)
-
-
 # --- deadlines and retries -------------------------------------------------------------------
 
 
