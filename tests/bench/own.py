@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import grpc
 import numpy as np
 
+from bench import caches
 from bench.cases import Case, RawGraphs
 from bench.h2load import LoadError
 from bench.measuring import Target, raw_runs
@@ -32,9 +34,10 @@ _KEPT_SHARE = 0.95
 _CONNECTIONS = 8
 _FULL_ROWS = 256
 _PROBES = 200
-_FILLERS = 2  # one that runs, one that waits
+_FILLERS = 3  # one that runs, one that is packed, one that waits
 _STREAMS, _WINDOW = 8, 4
 _STREAM_CHECKS = 3
+_CPU_STREAMS = (8, 64)
 _FIRST_MESSAGES = 500
 
 
@@ -78,18 +81,22 @@ def _client(module: str, target: Target, *options: str, path: str = "") -> str:
     return done.stdout
 
 
-def alone(target: Target, raw: RawGraphs, home: Path, repeat: int, seconds: float) -> Figures:
-    """Latency of one caller beside the bare echo's and the run's."""
+def beside_echo(target: Target, raw: RawGraphs, home: Path, repeat: int, seconds: float) -> Figures:
+    """What a request takes beside the lane's bare echo of as many bytes, and what caches add."""
     case, found = target.case, Figures()
     with stopping(echo(target.reply_bytes, home / "logs")) as server:
         bare = Target(server, case, target.request, target.reply_bytes, home / "load" / "echo")
-        columns: dict[str, list[float]] = {"alone": [], "echo": [], "run": []}
+        columns: dict[str, list[float]] = defaultdict(list)
         for _ in range(repeat):
-            columns["alone"].append(target.closed_loop(1, seconds).p50_ms)
-            columns["echo"].append(bare.closed_loop(1, seconds).p50_ms)
-            columns["run"].append(raw_runs(raw, case, 1, seconds / 2).p50_ms)
-    for name, values in columns.items():
-        found[f"{name}_p50_ms"] = statistics.median(values)
+            for name, asked in (("alone", target), ("echo", bare)):
+                columns[f"{name}_p50_ms"].append(asked.closed_loop(1, seconds).p50_ms)
+            columns["run_p50_ms"].append(raw_runs(raw, case, 1, seconds / 2).p50_ms)
+            for streams in _CPU_STREAMS:
+                for name, asked in (("own", target), ("echo", bare)):
+                    cpu_us = asked.closed_loop(streams, seconds).cpu_us
+                    columns[f"{name}_{streams}_cpu_us"].append(cpu_us)
+        found |= caches.after_calls(raw, case, server, repeat)
+    found |= {name: statistics.median(values) for name, values in columns.items()}
     found["alone_ratio"] = found["alone_p50_ms"] / (found["echo_p50_ms"] + found["run_p50_ms"])
     return found
 
@@ -122,8 +129,8 @@ def idle(server: Server, seconds: float = 5) -> Figures:
 def refusal(start: Start, case: Case) -> Figures:
     """Time of one caller's refusal while the queue is full.
 
-    One caller keeps a batch of the most rows running, another as many rows waiting; beside them a
-    third asks for a row, again and again. They send levels, so that the server is busy with runs
+    Callers keep a batch of the most rows running, another packed, and as many rows waiting; beside
+    them one asks for a row, again and again. They send levels, so that the server is busy with runs
     and not with messages.
 
     Args:

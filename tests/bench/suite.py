@@ -122,8 +122,10 @@ class Suite:
             self._add(own.open_loop(target, capacity.requests_s, plan.repeat, plan.seconds))
         if model.name != "mlp":
             return
-        self._progress(f"{case}: one caller beside the bare echo")
-        self._add(own.alone(target, self._raw, self._settings.home, plan.repeat, plan.seconds))
+        self._progress(f"{case}: beside the bare echo")
+        self._add(
+            own.beside_echo(target, self._raw, self._settings.home, plan.repeat, plan.seconds)
+        )
         self._progress(f"{case}: bidirectional streams")
         self._add(own.streams(target, _STREAM_PATH, self._raw, plan.repeat, plan.seconds))
         self._progress("the idle server")
