@@ -163,7 +163,7 @@ def _percentile_plot(reports: Sequence[Report], found: Found | None) -> str:
         axes.set_xlabel("percentage of requests that took no longer")
 
     caption = "Each step to the right is ten times rarer; the last point is the slowest request."
-    if len(reports) > 1:
+    if len(shown) < len(reports):
         caption += f" {len(shown)} of {len(reports)} runs shown, of a load at most the last."
     return _plot("Distribution", draw, caption)
 
