@@ -4,15 +4,14 @@ Knows rows, clocks and callbacks; no gRPC, no ONNX Runtime.
 
 Batching is work-conserving: a batch starts at once when the engine is free, and the next one grows
 while it is busy. Rows are counted, not requests; a request is never split. Whatever happens to one
-request (cancelled, expired, not finite) or one batch (engine error) touches nobody else.
+request (cancelled, expired, not finite) or one batch (engine error) touches nobody else. Several
+devices share one queue: whichever is free takes the next batch.
 
 A batch runs where it costs least. The transport's thread runs short ones itself at the end of its
 turn (`pump`): handing them over would take longer than running them. Long ones go to the graph's
 own threads, each of which does what is most urgent: run a packed batch whose engine is free, pack
 the next one shortly before, answer callers. So whoever runs goes on running, and the others pack
 and answer for it; a lone batch stays with one thread from end to end.
-
-Several devices share one queue: whichever is free takes the next batch.
 """
 
 import logging
@@ -28,19 +27,14 @@ from vaeserve_server.call import Call, Done, Rows
 from vaeserve_server.config import Placement
 from vaeserve_server.crew import Crew
 from vaeserve_server.engine import EngineLostError, Slot, one_of_each_engine
-from vaeserve_server.errors import ServiceError, Unavailable
+from vaeserve_server.errors import ServiceError
+from vaeserve_server.hand_over import HandOver
 from vaeserve_server.row_queue import Item, RowQueue
 from vaeserve_server.run_times import RunTimes
 from vaeserve_server.runner import Observer, Runner, Work, end_of
 from vaeserve_server.turn import Turn
 
 _log = logging.getLogger(__name__)
-
-# Handing a batch over costs two wake-ups, and then several threads want the interpreter. It pays
-# for a run that takes longer than that, and longer than the transport's thread could make use of:
-# so many times the answering of the batch. Measured in docs/performance.md.
-_HAND_OVER_S = 400e-6
-_ANSWERINGS = 2
 
 # Batches whose callers may wait for their answers while further ones are packed.
 _MOST_UNANSWERED = 2
@@ -89,11 +83,12 @@ class Batcher:
         self._max_queue_rows = max_queue_rows
         self._max_delay_s = max_delay_s
         self._run_times = run_times
-        self._answer_times = RunTimes()  # by requests
+        self._hand_over = HandOver(
+            run_times, placement, max_rows=max_rows, may_wait=max_delay_s > 0
+        )
         self._observer = observer
         self._on_death = on_death
         self._turn = turn
-        self._placement = placement
         self._clock = clock
         self._queue = RowQueue()
         self._ran: deque[Work] = deque()  # to be answered
@@ -136,15 +131,9 @@ class Batcher:
         """
         try:
             with self._lock:
-                now = self._clock()
-                count = len(rows)
-                waiting = self._queue.rows
                 if self._closed:
-                    raise (
-                        end_of(self._cause)
-                        if self._cause is not None
-                        else Unavailable("the server is shutting down", reason="DRAINING")
-                    )
+                    raise end_of(self._cause)
+                now, count, waiting = self._clock(), len(rows), self._queue.rows
                 if call.deadline is not None or waiting + count > self._max_queue_rows:
                     self._admission.check(count, call, waiting=waiting, now=now)
                 self._queue.push(Item(rows, count, call, done, now))
@@ -164,7 +153,11 @@ class Batcher:
                     return
                 now = self._clock()
                 runner = self._free_runner(now)
-                if runner is None or not self._crew.idle(runner) or not self._is_short():
+                if (
+                    runner is None
+                    or not self._crew.idle(runner)
+                    or self._hand_over.pays(self._queue)
+                ):
                     self._call_one(now)
                     return
                 work = self._take(runner, now, inline=True)
@@ -187,17 +180,6 @@ class Batcher:
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
 
-    def _is_short(self) -> bool:
-        """Whether the transport's thread shall run the next batch; the lock is held."""
-        if self._max_delay_s or self._placement == "thread":
-            return False
-        rows = min(self._queue.rows, self._max_rows)
-        run_s = self._run_times.fastest(rows)
-        if run_s < _HAND_OVER_S or self._placement == "inline":
-            return True
-        answering_s = self._answer_times.fastest(min(len(self._queue), rows))
-        return run_s < _ANSWERINGS * answering_s
-
     def _loop(self) -> None:
         while (step := self._next_step()) is not None:
             take, work = step
@@ -216,9 +198,9 @@ class Batcher:
                 packed = self._crew.take()
                 if packed is not None:
                     self._crew.run(packed, now, self._admission.predict(packed.taken))
+                    self._call_one(now)  # now it is known when the next one may be packed
                     return self._run, packed
-                busy = len(self._ran) >= _MOST_UNANSWERED
-                runner = None if busy else self._free_runner(now)
+                runner = self._free_runner(now) if len(self._ran) < _MOST_UNANSWERED else None
                 patience_s = 0.0 if runner is None else self._patience_s(now)
                 if runner is not None and not patience_s:
                     return self._pack, self._take(runner, now, inline=False)
@@ -249,10 +231,10 @@ class Batcher:
 
     def _patience_s(self, now: float) -> float:
         """Seconds that the next batch shall wait for company; the lock is held."""
-        if not self._max_delay_s or self._closed or self._queue.rows >= self._max_rows:
+        rows = self._queue.rows
+        if not self._max_delay_s or self._closed or rows >= self._max_rows:
             return 0.0
-        start_by = self._queue.earliest_deadline() - self._admission.predict(self._queue.rows)
-        return max(0.0, min(self._queue.oldest() + self._max_delay_s, start_by) - now)
+        return self._queue.patience_s(now, self._max_delay_s, self._admission.predict(rows))
 
     def _take(self, runner: Runner, now: float, *, inline: bool) -> Work:
         """Take what fits, and the runner with it; the lock is held."""
@@ -262,9 +244,8 @@ class Batcher:
         if self._free_runner(now) is not None:
             self._wake.notify()  # another slot can begin with what is left
         reason = "full" if batch.full else "timeout" if waited else "idle"
-        items, dropped = batch.items, batch.dropped
-        count = len(items) + len(dropped)
-        return Work(runner, items, dropped, batch.rows, reason, inline, count)
+        count = len(batch.items) + len(batch.dropped)
+        return Work(runner, batch.items, batch.dropped, batch.rows, reason, inline, count)
 
     def _pack(self, work: Work) -> None:
         work.runner.pack(work)
@@ -296,18 +277,12 @@ class Batcher:
         with self._lock:
             self._unanswered -= work.unanswered
             work.unanswered = 0
-            if work.seconds >= _HAND_OVER_S:  # of shorter ones nobody asks
-                self._answer_times.record(len(work.items), self._clock() - start)
+            self._hand_over.answered(len(work.items), work.seconds, self._clock() - start)
         if isinstance(work.outcome, EngineLostError):
             self._die(work.outcome)
 
     def _die(self, cause: BaseException, *works: Work) -> None:
-        """Only a bug or a lost device gets here. Nobody may be left waiting.
-
-        Args:
-            cause: what happened.
-            works: that it happened to.
-        """
+        """Only a bug or a lost device gets here, and to these. Nobody may be left waiting."""
         _log.critical("batcher died", exc_info=cause)
         with self._lock:
             first = self._cause is None

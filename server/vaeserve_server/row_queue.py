@@ -78,14 +78,17 @@ class RowQueue:
         self._items.append(item)
         self.rows += item.count
 
-    def oldest(self) -> float:
-        """Time of admission of the first request in line."""
-        return self._items[0].enqueued
+    def patience_s(self, now: float, max_delay_s: float, run_s: float) -> float:
+        """Seconds that the requests in line can still wait for company.
 
-    def earliest_deadline(self) -> float:
-        """The first deadline of all requests in line; infinite where none has one."""
+        Args:
+            now: monotonic time.
+            max_delay_s: longest wait of the first one.
+            run_s: seconds that they take once they run, which no deadline may pass before.
+        """
         deadlines = (item.call.deadline for item in self._items)
-        return min((moment for moment in deadlines if moment is not None), default=math.inf)
+        first = min((moment for moment in deadlines if moment is not None), default=math.inf)
+        return max(0.0, min(self._items[0].enqueued + max_delay_s, first - run_s) - now)
 
     def clear(self) -> list[Item]:
         """Take everything out."""

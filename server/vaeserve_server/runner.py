@@ -213,8 +213,14 @@ class Runner:
         self._observer.rejected(error.reason)
 
 
-def end_of(cause: BaseException) -> Exception:
-    """What callers are told whose rows nobody will run; of a lost device: another server may."""
+def end_of(cause: BaseException | None) -> Exception:
+    """What callers are told whose rows nobody will run.
+
+    Args:
+        cause: a bug; a lost device, in whose place another server may; None for the server's end.
+    """
+    if cause is None:
+        return Unavailable("the server is shutting down", reason="DRAINING")
     if isinstance(cause, EngineLostError):
         return Unavailable("the device has failed, the server is ending", reason="DRAINING")
     return RuntimeError("the batcher has died; the log says of what")

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -20,7 +20,7 @@ from support.engines import (
     submitted,
 )
 from vaeserve_server.batcher import Batcher
-from vaeserve_server.call import Call, Floats, Outputs
+from vaeserve_server.call import Array, Call, Floats, Outputs, Rows
 from vaeserve_server.engine import Slot
 from vaeserve_server.errors import InvalidArgument
 from vaeserve_server.packing import Packer
@@ -31,16 +31,32 @@ MAX_ROWS = 4
 PATIENCE_S = 10
 
 
+class HeldPacker(Packer):
+    """Can be held while it packs."""
+
+    def __init__(self) -> None:
+        super().__init__(host_buffers(MAX_ROWS), field="rows")
+        self.packing = threading.Semaphore(0)
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def pack(self, parts: Sequence[Rows]) -> Array:
+        self.packing.release()
+        assert self.gate.wait(PATIENCE_S)
+        return super().pack(parts)
+
+
 class Bench:
-    """The batcher as it is on a CPU, and an engine that tests hold."""
+    """The batcher as it is on a CPU, and an engine and packers that tests hold."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.engine = WatchedEngine()
         self.times = RunTimes()
         self.seen = Recorder()
         self.died = threading.Event()
+        self.packers = [HeldPacker(), HeldPacker()]
         self.batcher = Batcher(
-            [Slot(self.engine, Packer(host_buffers(MAX_ROWS), field="rows")) for _ in range(2)],
+            [Slot(self.engine, packer) for packer in self.packers],
             name="bench",
             max_rows=MAX_ROWS,
             max_queue_rows=1000,
@@ -129,6 +145,24 @@ def test_nobody_has_to_come_for_a_batch_to_be_packed_in_time() -> None:
         assert b.engine.batches == [1]
         b.engine.release()
         check_own_rows(waiting, numbered(0, 1))
+
+
+def test_who_came_before_the_run_began_is_packed_in_time_too() -> None:
+    with bench() as b:
+        b.times.record(1, 0.05)
+        b.engine.hold()
+        for packer in b.packers:
+            packer.gate.clear()
+        first = b.submit(numbered(0, 1))
+        assert any(packer.packing.acquire(timeout=PATIENCE_S / 2) for packer in b.packers[::-1])
+        second = b.submit(numbered(1, 1))
+        for packer in b.packers:
+            packer.gate.set()
+        b.wait_until_queued(0)
+        assert b.engine.batches == [1]
+        b.engine.release()
+        check_own_rows(first, numbered(0, 1))
+        check_own_rows(second, numbered(1, 1))
 
 
 def test_callers_are_answered_while_the_next_batch_runs() -> None:
