@@ -20,7 +20,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from vaeserve_server.admission import Admission
 from vaeserve_server.call import Call, Done, Rows
@@ -74,8 +73,7 @@ class Batcher:
             placement: where batches run; `auto` goes by measured run times.
             clock: monotonic seconds.
         """
-        runner = partial(Runner, name=name, observer=observer, clock=clock)
-        self._crew = Crew([runner(slot) for slot in slots])
+        self._crew = Crew([Runner(slot, name, observer, clock) for slot in slots])
         self._admission = Admission(
             self._crew, run_times, max_rows=max_rows, max_queue_rows=max_queue_rows
         )

@@ -94,7 +94,7 @@ class Runner:
     """
 
     def __init__(
-        self, slot: Slot, *, name: str, observer: Observer, clock: Callable[[], float]
+        self, slot: Slot, name: str, observer: Observer, clock: Callable[[], float]
     ) -> None:
         """Keep what a run needs; see Batcher."""
         self.engine, self._packer, self.device = slot
