@@ -31,7 +31,7 @@ class Admission:
             Overloaded: the queue has no room.
             DeadlineExceeded: the answer could not be there in time.
         """
-        running = self._crew.rows
+        running = self._crew.running_rows
         if waiting + rows > self._max_queue_rows:
             raise Overloaded(
                 f"{waiting} rows wait already, at most {self._max_queue_rows} may",

@@ -106,8 +106,8 @@ class Batcher:
 
     @property
     def queued_rows(self) -> int:
-        """Rows that wait."""
-        return self._queue.rows
+        """Rows that wait, packed ones included."""
+        return self._queue.rows + self._crew.waiting_rows
 
     @property
     def in_flight(self) -> int:
@@ -131,13 +131,12 @@ class Batcher:
             with self._lock:
                 if self._closed:
                     raise end_of(self._cause)
-                now, count, waiting = self._clock(), len(rows), self._queue.rows
+                now, count, waiting = self._clock(), len(rows), self.queued_rows
                 if call.deadline is not None or waiting + count > self._max_queue_rows:
                     self._admission.check(count, call, waiting=waiting, now=now)
                 self._queue.push(Item(rows, count, call, done, now))
                 self._unanswered += 1
-                full = self._queue.rows >= self._max_rows
-                if not self._turn.add(self, full=full):
+                if not self._turn.add(self, full=self._queue.rows >= self._max_rows):
                     self._call_one(now)
         except ServiceError as refusal:
             self._observer.rejected(refusal.reason)
@@ -159,6 +158,7 @@ class Batcher:
                     self._call_one(now)
                     return
                 work = self._take(runner, now, inline=True)
+                self._crew.run(work, now, math.inf)
             try:
                 runner.pack(work)
                 runner.run(work)
@@ -195,6 +195,8 @@ class Batcher:
                 now = self._clock()
                 packed = self._crew.take()
                 if packed is not None:
+                    if packed.ahead and self._queue.rows >= packed.taken:  # the run before was long
+                        self._crew.waiting_rows += packed.grow(self._queue, self._max_rows, now)
                     self._crew.run(packed, now, self._admission.predict(packed.taken))
                     self._call_one(now)  # now it is known when the next one may be packed
                     return self._run, packed
@@ -217,9 +219,8 @@ class Batcher:
 
     def _call_one(self, now: float) -> None:
         """Wake a thread if there is something to do, or if none knows when; the lock is held."""
-        if self._free_runner(now) is not None or (
-            self._queue and not self._alarms and self._crew.ahead_from() < math.inf
-        ):
+        unknown = self._queue and not self._alarms and self._crew.ahead_from() < math.inf
+        if unknown or self._free_runner(now) is not None:
             self._wake.notify()
 
     def _free_runner(self, now: float) -> Runner | None:
@@ -239,7 +240,7 @@ class Batcher:
         waited = self._max_delay_s and not self._closed and self._queue.rows < self._max_rows
         batch = self._queue.take(self._max_rows, now)
         self._crew.begin(runner, batch.rows)
-        if self._free_runner(now) is not None:
+        if not inline and self._free_runner(now) is not None:
             self._wake.notify()  # another slot can begin with what is left
         reason = "full" if batch.full else "timeout" if waited else "idle"
         count = len(batch.items) + len(batch.dropped)
@@ -261,13 +262,12 @@ class Batcher:
             for part in work.parts:
                 if part.rows:
                     self._run_times.record(part.rows, part.seconds)
+            if not work.inline:
+                self._ran += work.parts
             if self._closed:
                 self._wake.notify_all()
-            if work.inline:
-                return  # the transport's thread answers, and sees what waits
-            self._ran += work.parts
-            if self._queue or self._crew.packed:
-                self._wake.notify()  # this thread goes on running, others answer
+            elif self._crew.packed or (self._queue and not work.inline):
+                self._wake.notify()  # this thread goes on running, or answering if it is the turn's
 
     def _answer(self, work: Work) -> None:
         start = self._clock()

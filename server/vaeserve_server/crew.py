@@ -21,12 +21,14 @@ class Crew:
     """The runners of a batcher; the batcher guards it.
 
     Attributes:
-        rows: of the batches in hand.
+        waiting_rows: of batches that are being packed, or wait for their engine.
+        running_rows: of batches that are run.
     """
 
     def __init__(self, runners: list[Runner]) -> None:
         """All of them are free."""
-        self.rows = 0
+        self.waiting_rows = 0
+        self.running_rows = 0
         self._free = runners
         self._devices = {runner.device: _Device() for runner in runners}
         self._packed: deque[Work] = deque()
@@ -73,7 +75,7 @@ class Crew:
         device = self._devices[runner.device]
         device.batches += 1
         device.ahead_from = math.inf  # until it runs
-        self.rows += rows
+        self.waiting_rows += rows
 
     @property
     def packed(self) -> bool:
@@ -82,6 +84,7 @@ class Crew:
 
     def put(self, work: Work) -> None:
         """A batch is packed."""
+        work.ahead = work.packed is not None and id(work.runner.engine) in self._running
         self._packed.append(work)
 
     def take(self) -> Work | None:
@@ -94,6 +97,8 @@ class Crew:
 
     def run(self, work: Work, now: float, seconds: float) -> None:
         """A batch is going to be run, for so many seconds as predicted."""
+        self.waiting_rows -= work.taken
+        self.running_rows += work.taken
         self._running.add(id(work.runner.engine))
         self._devices[work.runner.device].ahead_from = now + _PACK_AHEAD * seconds
 
@@ -107,7 +112,7 @@ class Crew:
             other.runner.device == work.runner.device for other in self._packed
         ):
             device.ahead_from = math.inf
-        self.rows -= work.taken
+        self.running_rows -= work.taken
 
     def disband(self) -> list[Work]:
         """Nobody is free any more.

@@ -97,9 +97,15 @@ class RowQueue:
         self.rows = 0
         return items
 
-    def take(self, max_rows: int, now: float) -> Batch:
-        """Take requests in order until the next one does not fit; a request is never split."""
-        batch = Batch()
+    def take(self, max_rows: int, now: float, batch: Batch | None = None) -> Batch:
+        """Take requests in order until the next one does not fit; a request is never split.
+
+        Args:
+            max_rows: most rows of the batch.
+            now: monotonic time.
+            batch: what they are added to; None for a new one.
+        """
+        batch = batch or Batch()
         while self._items and not batch.full:
             item = self._items[0]
             call = item.call

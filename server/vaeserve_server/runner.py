@@ -11,7 +11,7 @@ from vaeserve_server.call import Outputs, Timing
 from vaeserve_server.engine import EngineLostError, EngineMemoryError, Slot
 from vaeserve_server.errors import InvalidArgument, OutOfMemory, ServiceError, Unavailable
 from vaeserve_server.packing import AsLevels, bare, finite
-from vaeserve_server.row_queue import Item
+from vaeserve_server.row_queue import Batch, Item, RowQueue
 
 
 class Observer(Protocol):
@@ -49,6 +49,8 @@ class Work:
         inline: whether the transport's thread runs it.
         unanswered: requests of it that are still to be counted as answered.
         is_half: whether it is half of a batch that did not fit.
+        ahead: whether it was packed while its engine ran another.
+        grown: whether requests were added since it was packed.
         packed: what the engine takes; None where nothing is left to run.
         packing_s: seconds that packing took.
         halves: what was run and is to be answered in its place, where the whole did not fit.
@@ -66,6 +68,8 @@ class Work:
     inline: bool
     unanswered: int
     is_half: bool = False
+    ahead: bool = False
+    grown: bool = False
     packed: Any = None
     packing_s: float = 0.0
     halves: "tuple[Work, ...]" = ()
@@ -78,6 +82,25 @@ class Work:
     def parts(self) -> "tuple[Work, ...]":
         """What is to be answered."""
         return self.halves or (self,)
+
+    def grow(self, queue: RowQueue, max_rows: int, now: float) -> int:
+        """Add requests, to be packed again with the others.
+
+        Args:
+            queue: where they wait.
+            max_rows: most rows of the batch.
+            now: monotonic time.
+
+        Returns:
+            rows that were added.
+        """
+        before, rows = len(self.items), self.taken
+        batch = queue.take(max_rows, now, Batch(self.items, self.dropped, rows))
+        self.unanswered += len(self.items) - before + len(self.dropped)
+        self.taken, self.grown = batch.rows, True
+        if batch.full:
+            self.reason = "full"
+        return batch.rows - rows
 
     def fail(self, error: Exception) -> None:
         """Pass an error on to everybody who has no answer yet."""
@@ -107,7 +130,8 @@ class Runner:
         start = self._clock()
         for item, error in work.dropped:
             self.drop(item, error)
-        items = work.items
+        work.dropped = []
+        items, work.packed = work.items, None
         try:
             if items:
                 packed = self._packer.pack([bare(item.rows) for item in items])
@@ -121,6 +145,8 @@ class Runner:
 
     def run(self, work: Work) -> None:
         """Run what was packed, in halves where there is no memory for the whole."""
+        if work.packed is not None and not work.inline:
+            self._renew(work)
         if work.packed is None:
             return
         items = work.items
@@ -138,6 +164,16 @@ class Runner:
         work.seconds = max(0.0, work.packing_s + self._clock() - start - waited_s)
         work.began = start + waited_s - work.packing_s
         work.rows = len(work.packed)
+
+    def _renew(self, work: Work) -> None:
+        """Pack again where requests came or left while the batch waited for its engine."""
+        now = self._clock()
+        gone = {item: error for item in work.items if (error := item.call.gone(now)) is not None}
+        if gone:
+            work.items = [item for item in work.items if item not in gone]
+            work.dropped += gone.items()
+        if gone or work.grown:
+            self.pack(work)
 
     def _run_halves(self, work: Work) -> None:
         half = len(work.items) // 2

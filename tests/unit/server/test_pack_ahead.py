@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -21,8 +22,9 @@ from support.engines import (
 )
 from vaeserve_server.batcher import Batcher
 from vaeserve_server.call import Array, Call, Floats, Outputs, Rows
+from vaeserve_server.config import Placement
 from vaeserve_server.engine import Slot
-from vaeserve_server.errors import InvalidArgument
+from vaeserve_server.errors import Cancelled, DeadlineExceeded, InvalidArgument
 from vaeserve_server.packing import Packer
 from vaeserve_server.run_times import RunTimes
 from vaeserve_server.turn import Turn
@@ -32,16 +34,16 @@ PATIENCE_S = 10
 
 
 class HeldPacker(Packer):
-    """Can be held while it packs."""
+    """Tells what it packs, and can be held meanwhile."""
 
     def __init__(self) -> None:
         super().__init__(host_buffers(MAX_ROWS), field="rows")
-        self.packing = threading.Semaphore(0)
+        self.begun: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
 
     def pack(self, parts: Sequence[Rows]) -> Array:
-        self.packing.release()
+        self.begun.append(sum(map(len, parts)))
         assert self.gate.wait(PATIENCE_S)
         return super().pack(parts)
 
@@ -49,7 +51,10 @@ class HeldPacker(Packer):
 class Bench:
     """The batcher as it is on a CPU, and an engine and packers that tests hold."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, placement: Placement = "thread"
+    ) -> None:
+        self.turn = Turn()
         self.engine = WatchedEngine()
         self.times = RunTimes()
         self.seen = Recorder()
@@ -64,13 +69,13 @@ class Bench:
             run_times=self.times,
             observer=self.seen,
             on_death=lambda _: self.died.set(),
-            turn=Turn(),
-            placement="thread",
+            turn=self.turn,
+            placement=placement,
             clock=clock,
         )
 
-    def submit(self, rows: Floats) -> Answer:
-        return submitted(self.batcher, rows)
+    def submit(self, rows: Floats, call: Call | None = None) -> Answer:
+        return submitted(self.batcher, rows, call)
 
     def occupy(self) -> Answer:
         """Keep the engine busy with a row of its own until released."""
@@ -79,16 +84,23 @@ class Bench:
         assert self.engine.started.acquire(timeout=PATIENCE_S)
         return answer
 
-    def wait_until_queued(self, rows: int) -> None:
+    @property
+    def packed(self) -> list[int]:
+        """Rows of the batches that were packed or are being packed, in some order."""
+        return sorted(rows for packer in self.packers for rows in packer.begun)
+
+    def wait_until_packed(self, *rows: int) -> None:
         end = time.monotonic() + PATIENCE_S
-        while self.batcher.queued_rows != rows:
-            assert time.monotonic() < end, f"{self.batcher.queued_rows} rows wait, not {rows}"
+        while self.packed != sorted(rows):
+            assert time.monotonic() < end, f"batches of {self.packed} rows were packed, not {rows}"
             time.sleep(0.001)
 
 
 @contextmanager
-def bench(**settings: Callable[[], float]) -> Iterator[Bench]:
-    made = Bench(**settings)
+def bench(
+    clock: Callable[[], float] = time.monotonic, placement: Placement = "thread"
+) -> Iterator[Bench]:
+    made = Bench(clock, placement)
     try:
         yield made
     finally:
@@ -103,9 +115,9 @@ def test_a_full_batch_is_packed_while_the_engine_runs() -> None:
     with bench() as b:
         first = b.occupy()
         second = b.submit(numbered(0, MAX_ROWS))
-        b.wait_until_queued(0)
+        b.wait_until_packed(1, MAX_ROWS)
         third = b.submit(numbered(10, MAX_ROWS))
-        assert b.batcher.queued_rows == MAX_ROWS  # no slot is free
+        assert b.batcher.queued_rows == 2 * MAX_ROWS  # no slot is free; what is packed waits, too
         assert b.engine.batches == [1]
         b.engine.release()
         for answer, rows in (
@@ -125,10 +137,10 @@ def test_a_smaller_batch_grows_until_the_run_is_nearly_over() -> None:
         early = b.submit(numbered(0, 1))
         clock.now += 7.4
         late = b.submit(numbered(1, 1))
-        assert b.batcher.queued_rows == 2
+        assert b.packed == [1]
         clock.now += 0.2
         last = b.submit(numbered(2, 1))
-        b.wait_until_queued(0)
+        b.wait_until_packed(1, 3)
         assert b.engine.batches == [1]
         b.engine.release()
         for number, answer in enumerate((early, late, last)):
@@ -136,12 +148,68 @@ def test_a_smaller_batch_grows_until_the_run_is_nearly_over() -> None:
         assert b.engine.batches == [1, 3]
 
 
+def test_who_leaves_after_packing_is_not_run() -> None:
+    clock = Clock()
+    with bench(clock=clock) as b:
+        b.times.record(1, 10.0)  # all four are packed together
+        b.occupy()
+        leaver, late = Call(), Call(deadline=clock.now + 100)
+        answers = [
+            b.submit(numbered(number, 1), call)
+            for number, call in enumerate((leaver, Call(), late, Call()))
+        ]
+        b.wait_until_packed(1, 4)
+        leaver.cancelled = True
+        clock.now += 100
+        b.engine.release()
+        assert isinstance(answers[0].exception(PATIENCE_S), Cancelled)
+        assert isinstance(answers[2].exception(PATIENCE_S), DeadlineExceeded)
+        for number in (1, 3):
+            check_own_rows(answers[number], numbered(number, 1))
+        assert b.engine.batches == [1, 2]
+        assert sorted(b.seen.rejections) == ["CANCELLED", "EXPIRED"]
+
+
+def test_a_batch_that_everybody_left_is_not_run() -> None:
+    with bench() as b:
+        b.times.record(1, 10.0)
+        running = b.occupy()
+        calls = [Call() for _ in range(MAX_ROWS)]
+        answers = [b.submit(numbered(number, 1), call) for number, call in enumerate(calls)]
+        b.wait_until_packed(1, MAX_ROWS)
+        for call in calls:
+            call.cancelled = True
+        b.engine.release()
+        for answer in answers:
+            assert isinstance(answer.exception(PATIENCE_S), Cancelled)
+        check_own_rows(running, numbered(-1, 1))
+        assert b.engine.batches == [1]
+
+
+def test_a_small_batch_grows_on_while_a_run_takes_longer_than_predicted() -> None:
+    with bench() as b:
+        running = b.occupy()  # predicted to take no time
+        early = b.submit(numbered(0, 1))
+        b.wait_until_packed(1, 1)
+        gone = Call()
+        leaver, late = b.submit(numbered(1, 1), gone), b.submit(numbered(2, 2))
+        gone.cancelled = True
+        assert b.batcher.queued_rows == 4
+        b.engine.release()
+        check_own_rows(running, numbered(-1, 1))
+        check_own_rows(early, numbered(0, 1))
+        check_own_rows(late, numbered(2, 2))
+        assert isinstance(leaver.exception(PATIENCE_S), Cancelled)
+        assert b.engine.batches == [1, 3]
+        assert b.seen.rejections == ["CANCELLED"]
+
+
 def test_nobody_has_to_come_for_a_batch_to_be_packed_in_time() -> None:
     with bench() as b:
         b.times.record(1, 0.05)
         b.occupy()
         waiting = b.submit(numbered(0, 1))
-        b.wait_until_queued(0)
+        b.wait_until_packed(1, 1)
         assert b.engine.batches == [1]
         b.engine.release()
         check_own_rows(waiting, numbered(0, 1))
@@ -154,11 +222,11 @@ def test_who_came_before_the_run_began_is_packed_in_time_too() -> None:
         for packer in b.packers:
             packer.gate.clear()
         first = b.submit(numbered(0, 1))
-        assert any(packer.packing.acquire(timeout=PATIENCE_S / 2) for packer in b.packers[::-1])
+        b.wait_until_packed(1)
         second = b.submit(numbered(1, 1))
         for packer in b.packers:
             packer.gate.set()
-        b.wait_until_queued(0)
+        b.wait_until_packed(1, 1)
         assert b.engine.batches == [1]
         b.engine.release()
         check_own_rows(first, numbered(0, 1))
@@ -176,13 +244,30 @@ def test_callers_are_answered_while_the_next_batch_runs() -> None:
         b.engine.failure = hold_second
         first = b.occupy()
         second = b.submit(numbered(0, MAX_ROWS))
-        b.wait_until_queued(0)
+        b.wait_until_packed(1, MAX_ROWS)
         b.engine.release()
         check_own_rows(first, numbered(-1, 1))
         assert not second.done()
         second_may_end.set()
         check_own_rows(second, numbered(0, MAX_ROWS))
         assert len(set(b.engine.threads)) == 1
+
+
+def test_what_others_packed_while_the_transports_thread_ran_is_run_after_it() -> None:
+    with ThreadPoolExecutor(1) as others, bench(placement="inline") as b:
+        b.turn.own()
+        answers: list[Answer] = []
+
+        def another_comes(rows: Floats) -> None:
+            if not answers:
+                answers.append(others.submit(b.submit, numbered(1, MAX_ROWS)).result(PATIENCE_S))
+                b.wait_until_packed(1, MAX_ROWS)
+
+        b.engine.failure = another_comes
+        own = b.submit(numbered(0, 1))
+        b.turn.end()
+        check_own_rows(own, numbered(0, 1))
+        check_own_rows(answers[0], numbered(1, MAX_ROWS))
 
 
 def test_a_slow_callback_delays_its_own_batch_only() -> None:
@@ -223,7 +308,7 @@ def test_a_bug_leaves_nobody_waiting_whose_batch_is_packed_or_run(
     with bench() as b:
         running = b.occupy()
         packed = b.submit(numbered(0, MAX_ROWS))
-        b.wait_until_queued(0)
+        b.wait_until_packed(1, MAX_ROWS)
         queued = b.submit(numbered(10, 1))
 
         def computed(_: Outputs) -> None:

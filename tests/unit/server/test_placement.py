@@ -80,7 +80,7 @@ class Bench:
         self.turn = Turn()
         self.turn.own()
         self.batcher = Batcher(
-            [Slot(self.engine, Packer(host_buffers(8), field="rows"))],
+            [Slot(self.engine, Packer(host_buffers(8), field="rows")) for _ in range(2)],
             name="bench",
             max_rows=8,
             max_queue_rows=max_queue_rows,
