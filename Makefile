@@ -23,7 +23,8 @@ demo: $(STAMP) ## Train, export, verify, serve, call and load-test on handwritte
 
 test: lint ## Lint, type checks and every test
 	-test -x $(PERF_ANALYZER)/perf_analyzer || $(MAKE) --no-print-directory perf-analyzer # its tests skip without it
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not gpu and not alone'
+	$(BIN)/python -m pytest -q -m alone
 
 lint: $(STAMP) proto-check graphs-check ## ruff, mypy, import rules, proto lint and drift
 	$(BIN)/ruff check .

@@ -18,7 +18,17 @@ settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def torchlib() -> Iterator[None]:
+    """For whoever exports: PyTorch's operators are parsed once a session."""
+    from support.torchlib import parse_once  # loads PyTorch
+
+    with pytest.MonkeyPatch.context() as patch:
+        parse_once(patch)
+        yield
+
+
+@pytest.fixture(scope="session")
+def repository(torchlib: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Repository with `digits`, `rgb`, `vectors`; the runs lie beside it. Not to be changed."""
     return make_repository(tmp_path_factory.mktemp("models"))
 

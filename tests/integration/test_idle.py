@@ -13,6 +13,8 @@ _SHARE = 0.01
 _WINDOW_S = 3
 _WINDOWS = 3
 
+pytestmark = pytest.mark.alone
+
 
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process so far."""

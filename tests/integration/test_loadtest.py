@@ -26,6 +26,7 @@ def test_every_request_is_answered(address: str, rpc: str, loop: tuple[str, str]
     assert 0 < report["latency_ms"]["p50"] <= report["latency_ms"]["max"]
 
 
+@pytest.mark.alone  # what the server counts while the load lasts must be what was sent in it
 def test_a_mix_as_its_callers_and_as_the_server_saw_it(repository: Path, tmp_path: Path) -> None:
     files = {kind: tmp_path / f"report.{kind}" for kind in ("json", "csv", "html")}
     options = ("--mix", "encode@2:0.5,decode:0.5", "--duration", "500ms", "--warmup", "0")

@@ -15,6 +15,11 @@ from vaeserve_export.training.settings import TrainSettings
 from vaeserve_export.training.train import train
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _torchlib(torchlib: None) -> None:
+    """Most tests here export."""
+
+
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     return load("digits")

@@ -93,21 +93,22 @@ def test_names_of_inputs_and_outputs(repository: Path) -> None:
         assert [value.name for value in graph.output] == outputs
 
 
-def test_equal_bytes_from_two_folders_and_processes(run: Path, tmp_path: Path) -> None:
+def test_equal_bytes_from_two_folders_and_processes(repository: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; "
         "from vaeserve_export.bundling.of_run import export_run;"
-        "export_run(Path(sys.argv[1]), Path('repository'), 'digits')"
+        "export_run(Path(sys.argv[1]), Path('repository'), 'rgb')"
     )
-    contents = []
-    for name in ("here", "a/longer/path/there"):
-        folder = tmp_path / name
-        folder.mkdir(parents=True)
-        subprocess.run([sys.executable, "-c", program, run], cwd=folder, check=True)
-        version = folder / "repository" / "digits" / "1"
-        contents.append({path.name: path.read_bytes() for path in version.iterdir()})
-    assert len(contents[0]) == 5
-    assert contents[0] == contents[1]
+    folder = tmp_path / "another" / "path"
+    folder.mkdir(parents=True)
+    run = repository.parent / "runs" / "rgb"
+    subprocess.run([sys.executable, "-c", program, run], cwd=folder, check=True)
+    here, there = (
+        {path.name: path.read_bytes() for path in (place / "rgb" / "1").iterdir()}
+        for place in (repository, folder / "repository")
+    )
+    assert len(here) == 5
+    assert here == there
 
 
 def test_archives_carry_no_date(repository: Path) -> None:

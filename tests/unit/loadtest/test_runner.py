@@ -24,6 +24,8 @@ from vaeserve_loadtest.loop import Share
 from vaeserve_loadtest.tally import Recorder, Snapshot
 from vaeserve_loadtest.traffic import Traffic
 
+pytestmark = pytest.mark.alone  # rates and latencies are measured
+
 
 @pytest.fixture
 def script() -> Iterator[Script]:
