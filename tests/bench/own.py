@@ -34,7 +34,7 @@ _KEPT_SHARE = 0.95
 _CONNECTIONS = 8
 _FULL_ROWS = 256
 _PROBES = 200
-_FILLERS = 3  # one that runs, one that is packed, one that waits
+_FILLERS = 2  # one that runs, one that waits
 _STREAMS, _WINDOW = 8, 4
 _STREAM_CHECKS = 3
 _CPU_STREAMS = (8, 64)
@@ -129,8 +129,8 @@ def idle(server: Server, seconds: float = 5) -> Figures:
 def refusal(start: Start, case: Case) -> Figures:
     """Time of one caller's refusal while the queue is full.
 
-    Callers keep a batch of the most rows running, another packed, and as many rows waiting; beside
-    them one asks for a row, again and again. They send levels, so that the server is busy with runs
+    One caller keeps a batch of the most rows running, another as many rows waiting; beside them a
+    third asks for a row, again and again. They send levels, so that the server is busy with runs
     and not with messages.
 
     Args:

@@ -41,8 +41,8 @@ def check_64_callers(app: App, client: Client, sizes: list[int]) -> None:
         first = pool.submit(model.encode, rows[0])
         engines.wait_for_a_run()
         others = [pool.submit(model.encode, own) for own in rows[1:]]
-        # Not in the queue, all of them: a full batch is packed meanwhile.
-        wait_for(app, f"vaeserve_in_flight{{{GRAPH}}}", CALLERS)
+        wait_for(app, f"vaeserve_queue_rows{{{GRAPH}}}", sum(sizes[1:]))
+        assert series(app)[f"vaeserve_in_flight{{{GRAPH}}}"] == CALLERS
         engines.release()
         answers = [answer.result(30).mu for answer in [first, *others]]
     np.testing.assert_array_equal(np.concatenate(answers), alone)

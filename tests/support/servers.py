@@ -1,7 +1,6 @@
 """Real servers on free loopback ports: in this process, or as the process that users start."""
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -17,7 +16,6 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from vaeserve_server import crew
 from vaeserve_server.app import App
 from vaeserve_server.call import Floats, Outputs
 from vaeserve_server.config import ServerConfig
@@ -129,9 +127,6 @@ def held_engines(*, lane_too: bool = False) -> Iterator[HeldEngines]:
     real_run = OnnxEngine.run
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OnnxEngine, "run", run)
-        # A held run ends when the test says so, not when it is predicted to: until then what
-        # follows waits in the queue, where tests count it, unless it fills a batch.
-        patch.setattr(crew, "_PACK_AHEAD", math.inf)
         try:
             yield held
         finally:
