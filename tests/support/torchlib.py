@@ -11,5 +11,5 @@ def parse_once(patch: pytest.MonkeyPatch) -> None:
 
     It is made of source code that does not change, and only read.
     """
-    apis = _lazy_import.onnxscript_apis
+    apis = _lazy_import.onnxscript_apis  # type: ignore[attr-defined]  # not public
     patch.setattr(apis, "get_torchlib_ops", functools.cache(apis.get_torchlib_ops))
