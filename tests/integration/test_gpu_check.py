@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from gpu_check import nets
@@ -30,6 +31,7 @@ def gpu_check(home: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
     return done.returncode, done.stdout, found
 
 
+@pytest.mark.alone  # figures are measured in moments of 25 ms, which others could take
 def test_a_dry_run_goes_through_every_part(tmp_path: Path) -> None:
     # The gpu tests would all be skipped, after seconds of imports.
     code, output, report = gpu_check(tmp_path, "--skip", "tests")
