@@ -67,8 +67,7 @@ class Batcher:
             max_delay_s: longest wait for company while a device is free, from the first item on.
             run_times: predicts run times; fed with every run.
             observer: told of batches and refusals.
-            on_death: called once, with the cause, if a thread dies of a bug or a device is lost, so
-                that readiness can go.
+            on_death: called once, with the cause, if a thread dies of a bug or a device is lost.
             turn: the transport's turn, whose thread may run short batches.
             placement: where batches run; `auto` goes by measured run times.
             clock: monotonic seconds.
@@ -81,9 +80,7 @@ class Batcher:
         self._max_queue_rows = max_queue_rows
         self._max_delay_s = max_delay_s
         self._run_times = run_times
-        self._hand_over = HandOver(
-            run_times, placement, max_rows=max_rows, may_wait=max_delay_s > 0
-        )
+        self._hand_over = HandOver(run_times, placement, max_rows, may_wait=max_delay_s > 0)
         self._observer = observer
         self._on_death = on_death
         self._turn = turn
@@ -228,16 +225,19 @@ class Batcher:
         full = self._queue.rows >= self._max_rows
         return self._crew.next(now, full=full) if self._queue else None
 
+    def _wants_company(self) -> bool:
+        return self._max_delay_s > 0 and not self._closed and self._queue.rows < self._max_rows
+
     def _patience_s(self, now: float) -> float:
         """Seconds that the next batch shall wait for company; the lock is held."""
-        rows = self._queue.rows
-        if not self._max_delay_s or self._closed or rows >= self._max_rows:
+        if not self._wants_company():
             return 0.0
-        return self._queue.patience_s(now, self._max_delay_s, self._admission.predict(rows))
+        run_s = self._admission.predict(self._queue.rows)
+        return self._queue.patience_s(now, self._max_delay_s, run_s)
 
     def _take(self, runner: Runner, now: float, *, inline: bool) -> Work:
         """Take what fits, and the runner with it; the lock is held."""
-        waited = self._max_delay_s and not self._closed and self._queue.rows < self._max_rows
+        waited = self._wants_company()
         batch = self._queue.take(self._max_rows, now)
         self._crew.begin(runner, batch.rows)
         if not inline and self._free_runner(now) is not None:

@@ -108,10 +108,8 @@ class Crew:
         self._free.append(work.runner)
         device = self._devices[work.runner.device]
         device.batches -= 1
-        if self._packed and any(
-            other.runner.device == work.runner.device for other in self._packed
-        ):
-            device.ahead_from = math.inf
+        if any(other.runner.device == work.runner.device for other in self._packed):
+            device.ahead_from = math.inf  # until that one runs
         self.running_rows -= work.taken
 
     def disband(self) -> list[Work]:

@@ -15,7 +15,7 @@ class HandOver:
     """The rule of one queue; the batcher guards it."""
 
     def __init__(
-        self, run_times: RunTimes, placement: Placement, *, max_rows: int, may_wait: bool
+        self, run_times: RunTimes, placement: Placement, max_rows: int, *, may_wait: bool
     ) -> None:
         """Know nothing of answers yet.
 

@@ -24,7 +24,7 @@ from bench.models import MODELS, repository_of
 from support.servers import server_process
 from vaeserve import AsyncClient, Client
 from vaeserve.v1 import tensor_pb2, vae_service_pb2 as pb, vae_service_pb2_grpc as pb_grpc
-from vaeserve.v1.arrays import FLOAT32, to_tensor
+from vaeserve.v1.arrays import FLOAT32
 
 BAR_US = 60.0
 
@@ -32,15 +32,6 @@ _MODEL = MODELS["mlp"]
 _RPCS = ("encode", "decode", "sample")
 _X = np.random.default_rng(0).random((1, *_MODEL.row_shape), np.float32)
 _Z = np.random.default_rng(1).standard_normal((1, _MODEL.latent)).astype(np.float32)
-
-
-def _raw_request(rpc: str) -> tuple[str, Any]:
-    outputs = [pb.ENCODE_OUTPUT_MU, pb.ENCODE_OUTPUT_LOG_VAR]
-    return {
-        "encode": ("Encode", pb.EncodeRequest(model="mlp", input=to_tensor(_X), outputs=outputs)),
-        "decode": ("Decode", pb.DecodeRequest(model="mlp", latents=to_tensor(_Z))),
-        "sample": ("Sample", pb.SampleRequest(model="mlp", n=1, seed=7)),
-    }[rpc]
 
 
 def _sdk_call(model: Any, rpc: str) -> Callable[[], Any]:
@@ -52,14 +43,15 @@ def _sdk_call(model: Any, rpc: str) -> Callable[[], Any]:
     }[rpc]
 
 
-def _request_by_hand(rpc: str) -> Any:
-    """The message of `_raw_request`, made of the arrays."""
+def _request(rpc: str) -> Any:
+    """The message of a call, made of the arrays."""
     if rpc == "sample":
         return pb.SampleRequest(model="mlp", n=1, seed=7)
     array = _X if rpc == "encode" else _Z
     tensor = tensor_pb2.Tensor(dtype=FLOAT32, shape=array.shape, data=array.tobytes())
     if rpc == "encode":
-        return pb.EncodeRequest(model="mlp", input=tensor)
+        outputs = [pb.ENCODE_OUTPUT_MU, pb.ENCODE_OUTPUT_LOG_VAR]
+        return pb.EncodeRequest(model="mlp", input=tensor, outputs=outputs)
     return pb.DecodeRequest(model="mlp", latents=tensor)
 
 
@@ -84,27 +76,27 @@ def _measured(calls: int, run: Callable[[], object]) -> Measured:
 
 
 def _blocking(address: str, rpc: str, rounds: int, calls: int) -> list[Turn]:
-    name, request = _raw_request(rpc)
+    request = _request(rpc)
 
     def repeat(call: Callable[[], Any]) -> Measured:
         return _measured(calls, lambda: [call() for _ in range(calls)])
 
     with grpc.insecure_channel(address) as channel, Client(address) as client:
-        method = getattr(pb_grpc.VaeServiceStub(channel), name)
+        method = getattr(pb_grpc.VaeServiceStub(channel), rpc.capitalize())
         sdk = _sdk_call(client.model("mlp"), rpc)
 
         def raw() -> Any:
             return method(request, timeout=30)
 
         def by_hand() -> Any:
-            return _read_by_hand(rpc, method(_request_by_hand(rpc), timeout=30))
+            return _read_by_hand(rpc, method(_request(rpc), timeout=30))
 
         turns = [(repeat(raw), repeat(by_hand), repeat(sdk)) for _ in range(rounds + 1)]
         return turns[1:]
 
 
 async def _awaited(address: str, rpc: str, rounds: int, calls: int) -> list[Turn]:
-    name, request = _raw_request(rpc)
+    request = _request(rpc)
 
     async def repeat(call: Callable[[], Awaitable[Any]]) -> Measured:
         cpu, wall = time.process_time(), time.perf_counter()
@@ -114,14 +106,14 @@ async def _awaited(address: str, rpc: str, rounds: int, calls: int) -> list[Turn
         return spent[0] / calls * 1e6, spent[1] / calls * 1e6
 
     async with grpc.aio.insecure_channel(address) as channel, AsyncClient(address) as client:
-        method = getattr(pb_grpc.VaeServiceStub(channel), name)
+        method = getattr(pb_grpc.VaeServiceStub(channel), rpc.capitalize())
         sdk = _sdk_call(client.model("mlp"), rpc)
 
         async def raw() -> Any:
             return await method(request, timeout=30)
 
         async def by_hand() -> Any:
-            return _read_by_hand(rpc, await method(_request_by_hand(rpc), timeout=30))
+            return _read_by_hand(rpc, await method(_request(rpc), timeout=30))
 
         turns = [
             (await repeat(raw), await repeat(by_hand), await repeat(sdk)) for _ in range(rounds + 1)

@@ -150,6 +150,14 @@ def submitted(batcher: Batcher, rows: Floats, call: Call | None = None) -> Answe
     return answer
 
 
+def occupied(engine: FakeEngine, batcher: Batcher) -> Answer:
+    """Keep an engine busy with a row of its own until released."""
+    engine.hold()
+    answer = submitted(batcher, numbered(-1, 1))
+    assert engine.started.acquire(timeout=10)
+    return answer
+
+
 def check_own_rows(answer: Answer, rows: Floats) -> None:
     double, negative = answer.result(10)
     np.testing.assert_array_equal(double, 2 * rows)

@@ -14,6 +14,7 @@ from support.engines import (
     check_own_rows,
     host_buffers,
     numbered,
+    occupied,
     out_of_memory_above,
     submitted,
 )
@@ -63,11 +64,7 @@ class Bench:
         return submitted(self.batcher, rows, call)
 
     def occupy(self) -> Answer:
-        """Keep the engine busy with a row of its own until released."""
-        self.engine.hold()
-        answer = self.submit(numbered(-1, 1))
-        assert self.engine.started.acquire(timeout=10)
-        return answer
+        return occupied(self.engine, self.batcher)
 
 
 @contextmanager

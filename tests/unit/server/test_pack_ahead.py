@@ -18,6 +18,7 @@ from support.engines import (
     check_own_rows,
     host_buffers,
     numbered,
+    occupied,
     submitted,
 )
 from vaeserve_server.batcher import Batcher
@@ -78,11 +79,7 @@ class Bench:
         return submitted(self.batcher, rows, call)
 
     def occupy(self) -> Answer:
-        """Keep the engine busy with a row of its own until released."""
-        self.engine.hold()
-        answer = self.submit(numbered(-1, 1))
-        assert self.engine.started.acquire(timeout=PATIENCE_S)
-        return answer
+        return occupied(self.engine, self.batcher)
 
     @property
     def packed(self) -> list[int]:
