@@ -128,12 +128,13 @@ class Batcher:
             with self._lock:
                 if self._closed:
                     raise end_of(self._cause)
-                now, count, waiting = self._clock(), len(rows), self.queued_rows
+                now, count, queue = self._clock(), len(rows), self._queue
+                waiting = queue.rows + self._crew.waiting_rows
                 if call.deadline is not None or waiting + count > self._max_queue_rows:
                     self._admission.check(count, call, waiting=waiting, now=now)
-                self._queue.push(Item(rows, count, call, done, now))
+                queue.push(Item(rows, count, call, done, now))
                 self._unanswered += 1
-                if not self._turn.add(self, full=self._queue.rows >= self._max_rows):
+                if not self._turn.add(self, full=queue.rows >= self._max_rows):
                     self._call_one(now)
         except ServiceError as refusal:
             self._observer.rejected(refusal.reason)
@@ -143,14 +144,14 @@ class Batcher:
         """Run what waits, batch by batch, as long as that is short; else wake a thread for it."""
         while True:
             with self._lock:
-                if not self._queue:
+                if not self._queue.rows:
                     return
                 now = self._clock()
                 runner = self._free_runner(now)
                 if (
                     runner is None
                     or not self._crew.idle(runner)
-                    or self._hand_over.pays(self._queue)
+                    or self._hand_over.pays(self._queue, self._turn.reading_s)
                 ):
                     self._call_one(now)
                     return
@@ -203,7 +204,7 @@ class Batcher:
                     return self._pack, self._take(runner, now, inline=False)
                 if self._ran:
                     return self._answer, self._ran.popleft()
-                if self._closed and not self._queue:
+                if self._closed and not self._queue.rows:
                     return None
                 self._wait(patience_s, self._crew.ahead_from() - now)
 
@@ -216,14 +217,14 @@ class Batcher:
 
     def _call_one(self, now: float) -> None:
         """Wake a thread if there is something to do, or if none knows when; the lock is held."""
-        unknown = self._queue and not self._alarms and self._crew.ahead_from() < math.inf
+        unknown = self._queue.rows and not self._alarms and self._crew.ahead_from() < math.inf
         if unknown or self._free_runner(now) is not None:
             self._wake.notify()
 
     def _free_runner(self, now: float) -> Runner | None:
         """Who can pack, if anything waits that may be packed now; the lock is held."""
         full = self._queue.rows >= self._max_rows
-        return self._crew.next(now, full=full) if self._queue else None
+        return self._crew.next(now, full=full) if self._queue.rows else None
 
     def _wants_company(self) -> bool:
         return self._max_delay_s > 0 and not self._closed and self._queue.rows < self._max_rows
@@ -266,7 +267,7 @@ class Batcher:
                 self._ran += work.parts
             if self._closed:
                 self._wake.notify_all()
-            elif self._crew.packed or (self._queue and not work.inline):
+            elif self._crew.packed or (self._queue.rows and not work.inline):
                 self._wake.notify()  # this thread goes on running, or answering if it is the turn's
 
     def _answer(self, work: Work) -> None:

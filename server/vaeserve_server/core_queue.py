@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import grpc
@@ -25,7 +27,8 @@ TRIED = ((1, 80), (1, 85))
 Event = Any
 CoreCall = Any
 Tag = Callable[[Event], None]
-Trailers = tuple[tuple[str, str | bytes], ...]
+Metadata = tuple[tuple[str, str | bytes], ...]
+Trailers = Metadata
 
 _COMPLETE = cygrpc.CompletionType.operation_complete
 _SHUTDOWN = cygrpc.CompletionType.queue_shutdown
@@ -34,6 +37,12 @@ _OK = cygrpc.StatusCode.ok
 # Operations that hold nothing of their call, made once.
 _SEND_NO_METADATA = cygrpc.SendInitialMetadataOperation(None, 0)
 _SEND_OK = cygrpc.SendStatusFromServerOperation(None, _OK, b"", 0)
+
+deadline_of: Callable[[Event], float] = attrgetter("call_details.deadline")
+"""Of an arrival: seconds since 1970; far in the future without a deadline."""
+
+metadata_of: Callable[[Event], Metadata] = attrgetter("invocation_metadata")
+"""Of an arrival: pairs of names and values."""
 
 _PROBE_S = 5.0
 
@@ -49,17 +58,18 @@ class CoreQueue:
         self._queue = cygrpc.CompletionQueue()
         self._core.register_completion_queue(self._queue)
 
-    def register(self, path: str) -> None:
-        """Have the calls of a method arrive here; before the server is started."""
-        self._core.register_method(path)
+    def register(self, path: str, tag: Tag) -> Callable[[], object]:
+        """Have the calls of a method arrive here; before the server is started.
 
-    def request_call(self, path: str, tag: Tag) -> None:
-        """Ask for one call of a method; after the server has been started."""
-        try:
-            self._core.request_registered_call(self._queue, self._queue, path, tag)
-        except ValueError:
-            # The server is stopping: no more will come.
-            return
+        Args:
+            path: of the method.
+            tag: what is called with each.
+
+        Returns:
+            asks for one call, after the server has been started; raises ValueError once it stops.
+        """
+        self._core.register_method(path)
+        return partial(self._core.request_registered_call, self._queue, self._queue, path, tag)
 
     def wait(self) -> Event | None:
         """The next event; None once the queue is shut down and empty."""
@@ -90,11 +100,6 @@ class CoreQueue:
     def shut_down(self) -> None:
         """Let `wait` end. No operation may be begun any more: C-core would abort the process."""
         self._queue.shutdown()
-
-
-def deadline_of(arrival: Event) -> float:
-    """Seconds since 1970; far in the future without a deadline."""
-    return float(arrival.call_details.deadline)
 
 
 def receive_message(call: CoreCall, tag: Tag) -> None:
@@ -180,14 +185,12 @@ def _probe() -> bool:
     path = "/vaeserve.probe/Echo"
     server = grpc.server(ThreadPoolExecutor(1))
     queue = CoreQueue(server)
-    queue.register(path)
     port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
     seen: dict[str, Any] = {}
 
     def arrived(event: Event) -> None:
         if event.success:
-            seen["call"], seen["metadata"] = event.call, event.invocation_metadata
+            seen["call"], seen["metadata"] = event.call, metadata_of(event)
             seen["deadline"] = deadline_of(event)
             receive_message(event.call, received)
 
@@ -202,7 +205,9 @@ def _probe() -> bool:
         while (event := queue.wait()) is not None:
             event.tag(event)
 
-    queue.request_call(path, arrived)
+    ask = queue.register(path, arrived)
+    server.start()
+    ask()
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     deadline = time.time() + _PROBE_S

@@ -6,9 +6,9 @@ from vaeserve_server.run_times import RunTimes
 
 # Handing a batch over costs two wake-ups, and then several threads want the interpreter. It pays
 # for a run that takes longer than that, and longer than the transport's thread could make use of:
-# so many times the answering of the batch. Measured in docs/performance.md.
+# so many times what reading and answering such a batch take. Measured in docs/performance.md.
 _COST_S = 400e-6
-_ANSWERINGS = 2
+_TIMES = 2
 
 
 class HandOver:
@@ -30,8 +30,13 @@ class HandOver:
         self._answer_times = RunTimes()  # by requests
         self._placement = "thread" if may_wait else placement
 
-    def pays(self, queue: RowQueue) -> bool:
-        """Whether the next batch shall be handed over."""
+    def pays(self, queue: RowQueue, reading_s: float) -> bool:
+        """Whether the next batch shall be handed over.
+
+        Args:
+            queue: where it waits.
+            reading_s: seconds that the transport's thread takes to read a request.
+        """
         if self._placement != "auto":
             return self._placement == "thread"
         rows = min(queue.rows, self._max_rows)
@@ -39,7 +44,7 @@ class HandOver:
         if run_s < _COST_S:
             return False
         requests = min(len(queue), rows)
-        return run_s >= _ANSWERINGS * self._answer_times.fastest(requests)
+        return run_s >= _TIMES * (requests * reading_s + self._answer_times.fastest(requests))
 
     def answered(self, requests: int, run_s: float, seconds: float) -> None:
         """Note how long the answering of a batch took whose run took `run_s`."""

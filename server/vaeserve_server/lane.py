@@ -101,6 +101,7 @@ class Lane:
         self._turn.own()
         try:
             while (event := self._queue.wait()) is not None:
+                self._turn.begin()
                 self._queue.take_turn(event, _TURN_EVENTS, self._turn)
                 self._turn.end()
                 self._carrier.end_turn()

@@ -11,10 +11,10 @@ from vaeserve_server import core_queue as core
 from vaeserve_server.call import Answer, Call
 from vaeserve_server.core_queue import Event, Trailers
 from vaeserve_server.errors import Unauthenticated
-from vaeserve_server.methods import Method, serialised
+from vaeserve_server.methods import Method
 from vaeserve_server.observers import RpcMetrics
 from vaeserve_server.status import RpcStatus, status_of
-from vaeserve_server.timing import asked_for_timing, timing_trailer
+from vaeserve_server.timing import ASK, timing_trailer
 from vaeserve_server.tokens import Guard
 
 # Parsing a message of more bytes takes longer than giving it to another thread.
@@ -42,7 +42,6 @@ class Carrier:
         in_flight: calls begun and not over.
         closed: whether the server has stopped, so that no call may be begun.
         left_open: calls that were not answered at once.
-        arrivals: methods that something has arrived for in this turn.
     """
 
     def __init__(self, defer: Defer) -> None:
@@ -51,24 +50,21 @@ class Carrier:
         self.in_flight = 0
         self.closed = False
         self.left_open: list[UnaryCall] = []
-        self.arrivals: set[Door] = set()
 
     def over(self, _: Event = None) -> None:
         """A call needs the queue no longer."""
         self.in_flight -= 1
 
     def end_turn(self) -> None:
-        """Count what has arrived, and have us told if callers leave that are still unanswered.
+        """Have us told if callers leave that are still unanswered.
 
         Asking costs about as much as parsing the request; most calls are answered in the turn in
         which they came, and are spared it.
         """
         for call in self.left_open:
-            call.watch()
+            if not call.answered:
+                call.watch()
         self.left_open.clear()
-        for door in self.arrivals:
-            door.count()
-        self.arrivals.clear()
 
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Wait until no call needs the queue; False if the time ran out."""
@@ -87,11 +83,9 @@ class Door:
         method: which.
         metrics: its series.
         carrier: shared by all.
-        calls: that have come in and were not counted yet.
-        messages: likewise.
     """
 
-    __slots__ = ("_kind", "_queue", "calls", "carrier", "messages", "method", "metrics")
+    __slots__ = ("_ask", "_kind", "carrier", "method", "metrics")
 
     def __init__(
         self,
@@ -110,18 +104,18 @@ class Door:
             carrier: shared by all.
             kind: makes a call of an arrival.
         """
-        self._queue = queue
         self._kind = kind
         self.method = method
         self.metrics = metrics
         self.carrier = carrier
-        self.calls = 0
-        self.messages = 0
-        queue.register(method.path)
+        self._ask = queue.register(method.path, self)
 
     def open(self) -> None:
         """Ask for one more call."""
-        self._queue.request_call(self.method.path, self)
+        try:
+            self._ask()
+        except ValueError:
+            return  # the server is stopping: no more will come
 
     def __call__(self, event: Event) -> None:
         """A call has come in, or, without success, none will any more."""
@@ -129,24 +123,13 @@ class Door:
             return
         self.open()
         # From here on the queue is not shut down before the call is over.
-        self.carrier.in_flight += 1
-        if self.carrier.closed:
-            self.carrier.over()
+        carrier = self.carrier
+        carrier.in_flight += 1
+        if carrier.closed:
+            carrier.over()
             return
-        self.calls += 1
-        self.carrier.arrivals.add(self)
+        self.metrics.calls += 1
         self._kind(self, event).begin()
-
-    def received(self) -> None:
-        """A message has come in."""
-        self.messages += 1
-        self.carrier.arrivals.add(self)
-
-    def count(self) -> None:
-        """Tell the metrics."""
-        self.metrics.started(self.calls)
-        self.metrics.received(self.messages)
-        self.calls = self.messages = 0
 
 
 Kind = Callable[[Door, Event], "LaneCall"]
@@ -162,7 +145,7 @@ class LaneCall(Call):
         deadline = core.deadline_of(event)
         self.deadline = None if deadline > _NEVER else now + deadline - time.time()
         self.cancelled = False
-        self.timings = [] if asked_for_timing(event.invocation_metadata) else None
+        self.timings = [] if ASK in core.metadata_of(event) else None
         self.defer = door.carrier.defer
         self._door = door
         self._core: Any = event.call
@@ -208,7 +191,7 @@ def guarded(kind: Kind, guard: Guard) -> Kind:
 
     def admit(door: Door, event: Event) -> LaneCall:
         try:
-            guard(event.invocation_metadata)
+            guard(core.metadata_of(event))
         except Unauthenticated as error:
             return RefusedCall(door, event, error)
         return kind(door, event)
@@ -217,20 +200,24 @@ def guarded(kind: Kind, guard: Guard) -> Kind:
 
 
 class UnaryCall(LaneCall):
-    """One message, one answer."""
+    """One message, one answer.
 
-    __slots__ = ("_answered", "_watching")
+    Attributes:
+        answered: whether the answer was sent.
+    """
+
+    __slots__ = ("_watching", "answered")
 
     def begin(self) -> None:
         """Ask for the message."""
-        self._answered = False
+        self.answered = False
         self._watching = threading.Lock()
         core.receive_message(self._core, self._received)
 
     def watch(self) -> None:
         """Have `cancelled` set when the caller goes away."""
         # Who gets the lock, this or the answer, asks C-core for the end of the call; once only.
-        if not self._answered and self._watching.acquire(blocking=False):
+        if self._watching.acquire(blocking=False):
             core.watch(self._core, self._closed)
 
     def _received(self, event: Event) -> None:
@@ -240,12 +227,12 @@ class UnaryCall(LaneCall):
             # The caller has ended its side, or the call is over already: then this changes nothing.
             core.end(self._core, *NO_MESSAGE, self._over, first=True, watched=False)
             return
-        door.received()
+        door.metrics.messages += 1
         if len(data) > LARGE_BYTES:
             door.carrier.defer(lambda: door.method.answer(data, self, self._reply))
         else:
             door.method.answer(data, self, self._reply)
-        if not self._answered:
+        if not self.answered:
             door.carrier.left_open.append(self)
 
     def _over(self, event: Event) -> None:
@@ -258,20 +245,22 @@ class UnaryCall(LaneCall):
 
     def _reply(self, outcome: Answer | Exception) -> None:
         """Send the answer, from whichever thread has it."""
-        over = self._door.carrier.over
+        door = self._door
+        over = door.carrier.over
         if isinstance(outcome, Exception):
-            status = status_of(outcome, self._door.method.path)
+            status = status_of(outcome, door.method.path)
             self._count(status.code)
             watched = self._claim()
             core.end(self._core, *on_the_wire(status), over, first=True, watched=watched)
             return
-        data = serialised(outcome)
-        self._count(grpc.StatusCode.OK)
-        core.reply(self._core, data, timing_trailer(self), over, watched=self._claim())
+        data = outcome if isinstance(outcome, bytes) else outcome.SerializeToString()
+        trailers = () if self.timings is None else timing_trailer(self)
+        door.metrics.succeeded(time.monotonic() - self._began)
+        core.reply(self._core, data, trailers, over, watched=self._claim())
 
     def _claim(self) -> bool:
         """Whether the end of the call is watched already; if not, it is ours to watch."""
-        self._answered = True
+        self.answered = True
         return not self._watching.acquire(blocking=False)
 
 

@@ -71,7 +71,7 @@ class StreamCall(LaneCall):
                     self._end(grpc.StatusCode.UNIMPLEMENTED, *NO_MESSAGE)
                 self._send()
                 return
-            self._door.received()
+            self._door.metrics.messages += 1
             self._window.half_closed = one
             if method.parts is None:
                 # The common case, in one go.

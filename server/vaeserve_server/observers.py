@@ -49,7 +49,14 @@ _KEPT_MESSAGES = 4096
 
 
 class RpcMetrics:
-    """What every gRPC dashboard expects of one method."""
+    """What every gRPC dashboard expects of one method; counted at the next scrape.
+
+    Attributes:
+        calls: that came in. The lane's thread, alone there, adds to it directly; threads that are
+            not alone call `started`.
+        messages: likewise, and `received`.
+        succeeded: to be called with the seconds of a call that was answered with OK.
+    """
 
     def __init__(self, series: Series, path: str, kind: str) -> None:
         """Pre-register the method at 0 for every status code.
@@ -70,30 +77,28 @@ class RpcMetrics:
         }
         self._unary = kind == "unary"
         self._kept: list[None] = []
-        self._begun = 0
-        self._settled = 0
+        self.calls = 0
+        self.messages = 0
+        self.succeeded = self._seconds.observe
+        self._counted = (0, 0, 0)
         self._failed = 0
         self._lock = threading.Lock()
 
-    def started(self, calls: int = 1) -> None:
-        """Calls came in."""
-        self._started.inc(calls)
-        # Of two threads here at once one may be lost; the other has changed it all the same.
-        self._begun += calls
+    def started(self) -> None:
+        """A call came in."""
+        with self._lock:
+            self.calls += 1
 
-    def received(self, messages: int = 1) -> None:
-        """Messages came in."""
-        self._received.inc(messages)
+    def received(self) -> None:
+        """A message came in."""
+        with self._lock:
+            self.messages += 1
 
     def sent(self) -> None:
-        """A message of a stream was sent; counted at the next scrape."""
+        """A message of a stream was sent."""
         self._kept.append(None)
         if len(self._kept) >= _KEPT_MESSAGES:
             self.settle()
-
-    def succeeded(self, seconds: float) -> None:
-        """A call was answered with OK; counted at the next scrape."""
-        self._seconds.observe(seconds)
 
     def failed(self, code: grpc.StatusCode, seconds: float) -> None:
         """A call was answered with an error."""
@@ -104,19 +109,22 @@ class RpcMetrics:
 
     def activity(self) -> int:
         """A number that changes with every call begun or answered."""
-        return self._begun + self._seconds.count
+        return self.calls + self._seconds.count
 
     def settle(self) -> None:
-        """Count what was kept, and what succeeded: every answered call that did not fail."""
+        """Count what came since; what succeeded is every answered call that did not fail."""
         with self._lock:
-            succeeded = self._seconds.count - self._failed
-            self._handled[grpc.StatusCode.OK].inc(succeeded - self._settled)
-            if self._unary:
-                self._sent.inc(succeeded - self._settled)
+            now = self.calls, self.messages, self._seconds.count - self._failed
+            calls, messages, succeeded = (
+                new - old for new, old in zip(now, self._counted, strict=True)
+            )
+            self._counted = now
+            self._started.inc(calls)
+            self._received.inc(messages)
+            self._handled[grpc.StatusCode.OK].inc(succeeded)
             sent = len(self._kept)
             del self._kept[:sent]
-            self._sent.inc(sent)
-            self._settled = succeeded
+            self._sent.inc(sent + (succeeded if self._unary else 0))
 
 
 class _Batch(NamedTuple):

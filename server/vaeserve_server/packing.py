@@ -24,6 +24,10 @@ _RANGES = {False: (-_LARGEST, _LARGEST), True: (-_ROUNDING, 1 + _ROUNDING)}
 _FLOAT32 = np.dtype(np.float32)
 _UINT8 = np.dtype(np.uint8)
 
+# The bits of a float in [0, 1] are, as a whole number, at most those of 1; of one that is negative,
+# larger, infinite or NaN they are more.
+_BITS_OF_ONE = np.float32(1).view(np.uint32)
+
 
 class PriorDraws(NamedTuple):
     """Latents still to be drawn: z = temperature * eps(seed, row).
@@ -187,7 +191,12 @@ class Packer:
 
     def sound(self, rows: Array) -> bool:
         """Whether every value is finite and in the model's range, as every level is."""
-        return rows.dtype == _UINT8 or _sound(rows, *_RANGES[self._unit_interval])
+        if rows.dtype == _UINT8:
+            return True
+        bits = rows.reshape(-1).view(np.uint32)
+        if self._unit_interval and np.maximum.reduce(bits) <= _BITS_OF_ONE:
+            return True  # in one pass; -0.0 and what rounding left take the longer way
+        return _sound(rows, *_RANGES[self._unit_interval])
 
     def problem(self, part: Rows) -> ServiceError | None:
         """What is wrong with one request's rows; see `value_problem`."""

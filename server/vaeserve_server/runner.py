@@ -152,7 +152,9 @@ class Runner:
         items = work.items
         start = self._clock()
         try:
-            as_levels = all(type(item.rows) is AsLevels for item in items)
+            as_levels = type(items[0].rows) is AsLevels and all(
+                type(item.rows) is AsLevels for item in items
+            )
             work.outcome = self.engine.run(work.packed, as_levels=as_levels)
         except Exception as error:  # noqa: BLE001  goes to exactly this batch's callers
             work.outcome = error
@@ -203,21 +205,20 @@ class Runner:
             outcome = end_of(outcome)
         elif not isinstance(outcome, Exception) and work.rows:
             self._tell(work, outcome)
-        all_finite = isinstance(outcome, Exception) or all(map(finite, outcome))
+        error = outcome if isinstance(outcome, Exception) else None
+        outputs = () if isinstance(outcome, Exception) else outcome
+        all_finite = all(map(finite, outputs))
         begin = 0
         now = self._clock()
         for item in work.items:
             end = begin + item.count
             call = item.call
-            gone = call.gone(now) if call.cancelled or call.deadline is not None else None
-            if gone is not None:
+            if (call.cancelled or call.deadline is not None) and (gone := call.gone(now)):
                 self.drop(item, gone)
-            elif isinstance(outcome, ServiceError):
-                self.drop(item, outcome)
-            elif isinstance(outcome, Exception):
-                item.finish(outcome)
+            elif error is not None:
+                self._fail(item, error)
             else:
-                own = tuple([output[begin:end] for output in outcome])
+                own = tuple([output[begin:end] for output in outputs])
                 if all_finite or all(map(finite, own)):
                     item.finish(own)
                 else:
@@ -225,6 +226,12 @@ class Runner:
                         InvalidArgument("the model overflows on these values", reason="NOT_FINITE")
                     )
             begin = end
+
+    def _fail(self, item: Item, error: Exception) -> None:
+        if isinstance(error, ServiceError):
+            self.drop(item, error)
+        else:
+            item.finish(error)
 
     def _tell(self, work: Work, outputs: Outputs) -> None:
         """Have it counted, and tell those who asked where their time went."""

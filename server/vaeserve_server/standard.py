@@ -18,7 +18,7 @@ from vaeserve_server.metrics import Metrics
 from vaeserve_server.observers import RpcMetrics
 from vaeserve_server.status import status_of
 from vaeserve_server.stream import MOST_BYTES, WINDOW
-from vaeserve_server.timing import asked_for_timing, timing_trailer
+from vaeserve_server.timing import ASK, timing_trailer
 from vaeserve_server.tokens import Guard
 
 # A thread waits for every call in flight, so this bounds them; threads are made only when needed.
@@ -98,7 +98,7 @@ class _Counted:
         remaining: float | None = context.time_remaining()
         self.call = Call(
             deadline=None if remaining is None else self._began + remaining,
-            timings=[] if asked_for_timing(context.invocation_metadata()) else None,
+            timings=[] if ASK in context.invocation_metadata() else None,
         )
         if not context.add_callback(self._gone):
             self._gone()

@@ -6,19 +6,14 @@ entry for each batch its rows rode in, separated by commas:
     digits-encoder;queue_us=213;run_us=87;rows=12;close=idle
 """
 
-from collections.abc import Sequence
-
 from vaeserve_server.call import Call
 
 _KEY = "vaeserve-timing"
-_ASK = (_KEY, "1")
+
+ASK = (_KEY, "1")
+"""What the metadata of a call hold that asks for it."""
 
 Trailer = tuple[tuple[str, str], ...]
-
-
-def asked_for_timing(metadata: Sequence[object]) -> bool:
-    """Whether the call's metadata asks for it."""
-    return _ASK in metadata
 
 
 def timing_trailer(call: Call) -> Trailer:

@@ -1,7 +1,12 @@
 """One turn of a transport's loop: what arrived is queued first, then run together."""
 
 import threading
+import time
+from collections.abc import Callable
 from typing import Protocol
+
+# What the fastest reading grows by with every turn: a machine that changes is noticed.
+_FORGET = 1.005
 
 
 class Due(Protocol):
@@ -16,17 +21,27 @@ class Turn:
 
     Attributes:
         full: whether a queue holds a whole batch already, so that waiting gains nothing.
+        reading_s: seconds from the arrival of a request to its place in a queue, of late: the
+            fastest turn's mean. Other threads slow turns down, which must not decide anything.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """Nobody's: every batch goes to its graph's threads."""
         self.full = False
+        self.reading_s = 0.0
+        self._clock = clock
         self._owner: int | None = None
         self._due: list[Due] = []
+        self._began = 0.0
+        self._added = 0
 
     def own(self) -> None:
         """Make the calling thread the one."""
         self._owner = threading.get_ident()
+
+    def begin(self) -> None:
+        """Something has arrived."""
+        self._began = self._clock()
 
     def add(self, due: Due, *, full: bool) -> bool:
         """Put a queue on the list of this turn.
@@ -36,6 +51,7 @@ class Turn:
         """
         if threading.get_ident() != self._owner:
             return False
+        self._added += 1
         if due not in self._due:
             self._due.append(due)
         if full:
@@ -45,6 +61,10 @@ class Turn:
     def end(self) -> None:
         """Let every queue run; what their callers submit next counts to the same turn."""
         due = self._due
+        if due:
+            seconds = (self._clock() - self._began) / self._added
+            self.reading_s = min(seconds, self.reading_s * _FORGET or seconds)
         while due:
             due.pop().pump()
+        self._added = 0
         self.full = False

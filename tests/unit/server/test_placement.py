@@ -21,7 +21,7 @@ from support.engines import (
     numbered,
 )
 from vaeserve_server.batcher import Batcher
-from vaeserve_server.call import Call, Floats, Outputs, Timing
+from vaeserve_server.call import Call, Done, Floats, Outputs, Timing
 from vaeserve_server.config import Placement
 from vaeserve_server.engine import Slot
 from vaeserve_server.errors import (
@@ -77,8 +77,9 @@ class Bench:
         self.died = threading.Event()
         self.times = RunTimes()
         self.clock = Clock()
-        self.turn = Turn()
+        self.turn = Turn(self.clock)
         self.turn.own()
+        self.turn.begin()
         self.batcher = Batcher(
             [Slot(self.engine, Packer(host_buffers(8), field="rows")) for _ in range(2)],
             name="bench",
@@ -222,9 +223,12 @@ def test_long_batches_are_handed_over() -> None:
         assert b.seen.inline == [False]
 
 
-@pytest.mark.parametrize(("answering_s", "inline"), [(0.6 * LONG_S, True), (0.4 * LONG_S, False)])
-def test_what_takes_less_than_twice_its_own_answering_is_not_handed_over(
-    answering_s: float, inline: bool
+@pytest.mark.parametrize(
+    ("reading_s", "answering_s", "inline"),
+    [(0.0, 0.6, True), (0.0, 0.4, False), (0.6, 0.0, True), (0.4, 0.0, False), (0.3, 0.3, True)],
+)
+def test_what_takes_less_than_twice_its_own_reading_and_answering_is_not_handed_over(
+    reading_s: float, answering_s: float, inline: bool
 ) -> None:
     """On a slow machine everything takes longer: the transport's thread would gain nothing."""
     with bench("auto") as b:
@@ -233,17 +237,20 @@ def test_what_takes_less_than_twice_its_own_answering_is_not_handed_over(
             b.clock.now += LONG_S
 
         def take_time_to_answer(_: Outputs | Exception) -> None:
-            b.clock.now += answering_s
+            b.clock.now += answering_s * LONG_S
+
+        def read(done: Done) -> None:
+            b.turn.begin()
+            b.clock.now += reading_s * LONG_S
+            b.batcher.submit(numbered(0, 2), Call(), done)
+            b.turn.end()
 
         b.engine.failure = take_time
         b.times.record(2, LONG_S)
-        b.batcher.submit(numbered(0, 2), Call(), take_time_to_answer)
-        b.turn.end()
-        b.wait_until_answered()
-        request = b.submit(numbered(0, 2))
-        b.turn.end()
-        request.check_own_rows()
-        assert b.seen.inline == [False, inline]
+        for done in (take_time_to_answer, lambda _: None):
+            read(done)
+            b.wait_until_answered()
+        assert b.seen.inline == [reading_s > 0.5, inline]
 
 
 def test_one_short_run_is_enough_to_know_that_they_are_short() -> None:

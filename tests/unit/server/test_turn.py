@@ -60,6 +60,29 @@ def test_a_full_queue_makes_the_turn_full_until_its_end() -> None:
     assert (before, turn.full) == (True, False)
 
 
+def test_reading_takes_what_the_fastest_turn_took_for_a_request() -> None:
+    moments = iter([10.0, 16.0, 20.0, 22.0, 30.0, 39.0])
+    turn = Turn(lambda: next(moments))
+    turn.own()
+    found = []
+    for requests in (3, 2, 1):
+        turn.begin()
+        for _ in range(requests):
+            turn.add(Queue(turn), full=False)
+        turn.end()
+        found.append(turn.reading_s)
+    assert found[:2] == [2.0, 1.0]
+    assert 1.0 < found[2] < 1.1  # a slow turn; yet the machine may have become slower
+
+
+def test_a_turn_without_requests_tells_nothing_of_reading() -> None:
+    turn = Turn(lambda: 1.0)
+    turn.own()
+    turn.begin()
+    turn.end()
+    assert turn.reading_s == 0.0
+
+
 def test_other_threads_have_no_part_in_it() -> None:
     turn = Turn()
     turn.own()
