@@ -55,7 +55,7 @@ class StreamCall(LaneCall):
 
     def _read_on(self) -> None:
         """Ask for another message if there is room for one; the lock is held."""
-        if self._window.wants_message and not self._reading and not self._over:
+        if not self._reading and not self._over and self._window.wants_message:
             self._reading = True
             core.receive_message(self._core, self._received)
 

@@ -193,9 +193,10 @@ class Packer:
         """Whether every value is finite and in the model's range, as every level is."""
         if rows.dtype == _UINT8:
             return True
-        bits = rows.reshape(-1).view(np.uint32)
-        if self._unit_interval and np.maximum.reduce(bits) <= _BITS_OF_ONE:
-            return True  # in one pass; -0.0 and what rounding left take the longer way
+        if self._unit_interval:
+            bits = rows.reshape(-1).view(np.uint32)
+            if np.maximum.reduce(bits) <= _BITS_OF_ONE:
+                return True  # in one pass; -0.0 and what rounding left take the longer way
         return _sound(rows, *_RANGES[self._unit_interval])
 
     def problem(self, part: Rows) -> ServiceError | None:

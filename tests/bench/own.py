@@ -127,11 +127,12 @@ def idle(server: Server, seconds: float = 5) -> Figures:
 
 
 def refusal(start: Start, case: Case) -> Figures:
-    """Time of one caller's refusal while the queue is full.
+    """Time of one caller's refusal while the queue is full, and of an echo beside the same load.
 
     One caller keeps a batch of the most rows running, another as many rows waiting; beside them a
     third asks for a row, again and again. They send levels, so that the server is busy with runs
-    and not with messages.
+    and not with messages. The echo is of a server that has nothing else to do: it takes what the
+    caller and a busy machine take.
 
     Args:
         start: the server's.
@@ -144,15 +145,20 @@ def refusal(start: Start, case: Case) -> Figures:
         assert one is not None
         levels = np.zeros((_FULL_ROWS, *case.model.row_shape), np.uint8)
         full = vae_service_pb2.EncodeRequest(model=case.model.name, input=to_tensor(levels))
-        times = _refused(server, server.wire.path(case), full.SerializeToString(), one)
+        with stopping(echo(len(one), server.process.log.parent)) as idle_server:
+            times, echoes = _refused(server, idle_server, case, full.SerializeToString(), one)
     return {
         "refusal_p50_ms": float(np.percentile(times, 50)),
         "refusal_p99_ms": float(np.percentile(times, 99)),
+        "bare_refusal_p50_ms": float(np.percentile(echoes, 50)),
     }
 
 
-def _refused(server: Server, path: str, full: bytes, one: bytes) -> list[float]:
-    stop = threading.Event()
+def _refused(
+    server: Server, idle_server: Server, case: Case, full: bytes, one: bytes
+) -> tuple[list[float], list[float]]:
+    """Milliseconds of refusals, and of the echoes between them."""
+    path, stop = server.wire.path(case), threading.Event()
 
     def fill() -> None:
         with grpc.insecure_channel(server.address) as channel:
@@ -167,9 +173,14 @@ def _refused(server: Server, path: str, full: bytes, one: bytes) -> list[float]:
     for filler in fillers:
         filler.start()
     times: list[float] = []
+    echoes: list[float] = []
     end = time.monotonic() + 60
-    with grpc.insecure_channel(server.address) as channel:
+    with (
+        grpc.insecure_channel(server.address) as channel,
+        grpc.insecure_channel(idle_server.address) as idle_channel,
+    ):
         method: Any = channel.unary_unary(path)
+        bare: Any = idle_channel.unary_unary(idle_server.wire.path(case))
         while len(times) < _PROBES and time.monotonic() < end:
             began = time.perf_counter()
             try:
@@ -179,20 +190,23 @@ def _refused(server: Server, path: str, full: bytes, one: bytes) -> list[float]:
                 if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
                     times.append(took * 1e3)
             time.sleep(0.005)
+            began = time.perf_counter()
+            bare(one, timeout=30)
+            echoes.append((time.perf_counter() - began) * 1e3)
+            time.sleep(0.005)
     stop.set()
     for filler in fillers:
         filler.join()
     if len(times) < _PROBES:
         raise LoadError(f"only {len(times)} of {_PROBES} refusals were met in a minute")
-    return times
+    return times, echoes
 
 
-def streams(target: Target, path: str, raw: RawGraphs, repeat: int, seconds: float) -> Figures:
+def streams(target: Target, raw: RawGraphs, repeat: int, seconds: float) -> Figures:
     """Server CPU of a one-row message of bidirectional streams, each with a few unanswered.
 
     Args:
-        target: the unary case, whose messages the stream takes and answers in order.
-        path: of the streaming method.
+        target: the unary case, whose messages the method's stream takes and answers in order.
         raw: to check the answers by.
         repeat: how often.
         seconds: about how long each.
@@ -201,6 +215,7 @@ def streams(target: Target, path: str, raw: RawGraphs, repeat: int, seconds: flo
         nothing where the server has no such method.
     """
     server = target.server
+    path = f"{server.wire.path(target.case)}Stream"
     try:
         replies = call_stream(server.address, path, [target.request] * _STREAM_CHECKS)
     except grpc.RpcError as error:

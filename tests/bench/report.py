@@ -6,7 +6,7 @@ from bench.bars import bars
 from bench.measuring import Measurement
 from bench.results import Key, Results, machine
 
-_PEERS = ("raw", "aio", "pool", "triton")
+_PEERS = ("raw", "aio", "pool", "bare", "triton")
 _HEAD = ("server", "requests/s", "rows/s", "p50 ms", "p99 ms", "CPU us")
 
 
@@ -52,12 +52,12 @@ def to_markdown(results: Results, command: str) -> str:
         lines.append(_row([title(key), server, *_cells(found), *ratios]))
     lines += ["", _row(["figure", "value"]), _row(["---"] * 2)]
     lines += [_row([name, f"{value:.4g}"]) for name, value in results.figures.items()]
-    lines += ["", _row(["bar", "limit", "value", ""]), _row(["---"] * 4)]
+    lines += ["", _row(["bar", "limit", "value", "floor", ""]), _row(["---"] * 5)]
     for bar in bars(results):
         sign = ">=" if bar.at_least else "<="
-        value = "-" if bar.value is None else f"{bar.value:.3g}"
+        value, floor = ("-" if each is None else f"{each:.3g}" for each in (bar.value, bar.floor))
         verdict = {True: "pass", False: "**fail**", None: "not measured"}[bar.passed]
-        lines.append(_row([bar.text, f"{sign} {bar.limit:g}", value, verdict]))
+        lines.append(_row([bar.text, f"{sign} {bar.limit:g}", value, floor, verdict]))
     return "\n".join(lines) + "\n"
 
 

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench.cases import Case, RawGraphs
 from bench.models import Model
 from bench.processes import Process, free_port
-from bench.wires import FloatsWire, VaeserveWire, Wire, numpy_prior, philox_prior
+from bench.wires import BareWire, FloatsWire, VaeserveWire, Wire, numpy_prior, philox_prior
 
 _TOLERANCE = 1e-5
 _START_S = 60
@@ -166,6 +166,11 @@ def aio(settings: Settings) -> Server:
 def pool(settings: Settings) -> Server:
     """Baseline (c)."""
     return _own("pool_server", FloatsWire(), settings)
+
+
+def bare(settings: Settings) -> Server:
+    """The floor: the service's queue and one run a turn, without anything else."""
+    return _own("bare_server", BareWire(), settings)
 
 
 def echo(reply_bytes: int, logs: Path) -> Server:

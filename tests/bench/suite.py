@@ -1,5 +1,6 @@
 """The whole comparison of one model: servers side by side, measured in turn."""
 
+import statistics
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,12 +14,11 @@ from bench.servers import Server, Settings
 SERVERS: dict[str, Callable[[Settings], Server]] = {
     "aio": servers.aio,
     "pool": servers.pool,
+    "bare": servers.bare,
     "triton": triton.start,
     "vaeserve": servers.Vaeserve,
 }
 RAW = "raw"
-
-_STREAM_PATH = "/vaeserve.v1.VaeService/EncodeStream"
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ class Suite:
                     yield from self._compare(running, Case(self._settings.model, rpc, rows))
             if self._plan.figures and "vaeserve" in running:
                 self._measure_running(running["vaeserve"])
+                if "bare" in running and self._settings.model.name == "mlp":
+                    self._measure_floor(running["bare"])
         if self._plan.figures and "vaeserve" in self._plan.servers:
             self._measure_fresh()
 
@@ -127,9 +129,23 @@ class Suite:
             own.beside_echo(target, self._raw, self._settings.home, plan.repeat, plan.seconds)
         )
         self._progress(f"{case}: bidirectional streams")
-        self._add(own.streams(target, _STREAM_PATH, self._raw, plan.repeat, plan.seconds))
+        self._add(own.streams(target, self._raw, plan.repeat, plan.seconds))
         self._progress("the idle server")
         self._add(own.idle(server))
+
+    def _measure_floor(self, server: Server) -> None:
+        """Those of the figures that a server without any feature has, too."""
+        plan, case = self._plan, Case(self._settings.model, "encode", 1)
+        target = self._target(server, case)
+        assert target is not None
+        self._progress(f"{case}: the floor's streams and one caller")
+        found = own.streams(target, self._raw, plan.repeat, plan.seconds)
+        known = self._results.figures
+        alone = statistics.median(
+            target.closed_loop(1, plan.seconds).p50_ms for _ in range(plan.repeat)
+        )
+        found["alone_ratio"] = alone / (known["echo_p50_ms"] + known["run_p50_ms"])
+        self._add({f"bare_{name}": value for name, value in found.items()})
 
     def _measure_fresh(self) -> None:
         """What takes servers of its own."""

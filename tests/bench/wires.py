@@ -106,6 +106,24 @@ class FloatsWire:
         return numpy_prior(case.rows, case.model.latent)
 
 
+class BareWire:
+    """The arrays' bytes and nothing else. It has no sample."""
+
+    def path(self, case: Case) -> str:
+        return f"/bench.Bare/{case.rpc.capitalize()}"
+
+    def request(self, case: Case) -> bytes | None:
+        return None if case.rpc == "sample" else case.input().tobytes()
+
+    def read(self, case: Case, reply: bytes) -> Outputs:
+        shape = (len(case.outputs), case.rows, *case.output_shape)
+        arrays_read = np.frombuffer(reply, np.float32).reshape(shape)
+        return dict(zip(case.outputs, arrays_read, strict=True))
+
+    def latents(self, case: Case) -> Floats:
+        raise NotImplementedError
+
+
 class InferWire:
     """ModelInfer of the Open Inference Protocol, the tensors as raw bytes. It has no sample."""
 
