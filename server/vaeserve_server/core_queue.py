@@ -27,6 +27,7 @@ TRIED = ((1, 80), (1, 85))
 Event = Any
 CoreCall = Any
 Tag = Callable[[Event], None]
+Start = Callable[[], object]
 Metadata = tuple[tuple[str, str | bytes], ...]
 Trailers = Metadata
 
@@ -58,7 +59,7 @@ class CoreQueue:
         self._queue = cygrpc.CompletionQueue()
         self._core.register_completion_queue(self._queue)
 
-    def register(self, path: str, tag: Tag) -> Callable[[], object]:
+    def register(self, path: str, tag: Tag) -> Start:
         """Have the calls of a method arrive here; before the server is started.
 
         Args:
@@ -123,8 +124,19 @@ def was_cancelled(event: Event) -> bool:
     return bool(event.batch_operations[-1].cancelled())
 
 
-def reply(call: CoreCall, data: bytes, trailers: Trailers, tag: Tag, *, watched: bool) -> None:
-    """Answer a unary call; `watched` says whether `watch` was asked for before."""
+def reply(call: CoreCall, data: bytes, trailers: Trailers, tag: Tag, *, watched: bool) -> Start:
+    """Make the answer of a unary call.
+
+    Args:
+        call: which.
+        data: the message.
+        trailers: metadata behind it.
+        tag: is told when the call is over.
+        watched: whether `watch` was asked for before.
+
+    Returns:
+        sends it.
+    """
     message = cygrpc.SendMessageOperation(data, 0)
     ok = cygrpc.SendStatusFromServerOperation(trailers, _OK, b"", 0) if trailers else _SEND_OK
     if watched:
@@ -132,7 +144,7 @@ def reply(call: CoreCall, data: bytes, trailers: Trailers, tag: Tag, *, watched:
     else:
         close = cygrpc.ReceiveCloseOnServerOperation(0)
         operations = (_SEND_NO_METADATA, message, ok, close)
-    call.start_server_batch(operations, tag)
+    return partial(call.start_server_batch, operations, tag)
 
 
 def send_message(call: CoreCall, data: bytes, tag: Tag, *, first: bool) -> None:
@@ -196,7 +208,7 @@ def _probe() -> bool:
 
     def received(event: Event) -> None:
         data = message_of(event) or b""
-        reply(seen["call"], data, (("end", "1"),), answered, watched=False)
+        reply(seen["call"], data, (("end", "1"),), answered, watched=False)()
 
     def answered(event: Event) -> None:
         seen["cancelled"] = was_cancelled(event)

@@ -121,6 +121,7 @@ class Crew:
         self._free.clear()
         left = list(self._packed)
         self._packed.clear()
+        self.waiting_rows -= sum(work.taken for work in left)
         return left
 
     def _least_busy(self) -> Runner | None:

@@ -99,11 +99,12 @@ class Lane:
 
     def _loop(self) -> None:
         self._turn.own()
+        self._carrier.thread = threading.get_ident()
         try:
             while (event := self._queue.wait()) is not None:
                 self._turn.begin()
                 self._queue.take_turn(event, _TURN_EVENTS, self._turn)
-                self._turn.end()
+                self._turn.end(self._carrier.send)
                 self._carrier.end_turn()
                 # It would keep a finished call alive until the next event.
                 del event

@@ -42,6 +42,7 @@ class Carrier:
         in_flight: calls begun and not over.
         closed: whether the server has stopped, so that no call may be begun.
         left_open: calls that were not answered at once.
+        thread: the lane's.
     """
 
     def __init__(self, defer: Defer) -> None:
@@ -50,17 +51,36 @@ class Carrier:
         self.in_flight = 0
         self.closed = False
         self.left_open: list[UnaryCall] = []
+        self.thread = 0
+        self._answers: list[core.Start] = []
+
+    def reply(self, send: core.Start) -> None:
+        """Send the answer of a unary call; on the lane's thread it waits for `send`.
+
+        Python and C-core, taking turns for every answer, would throw each other out of the caches.
+        """
+        if threading.get_ident() == self.thread:
+            self._answers.append(send)
+        else:
+            send()
+
+    def send(self) -> None:
+        """Send the answers that wait; on the lane's thread."""
+        for send in self._answers:
+            send()
+        self._answers.clear()
 
     def over(self, _: Event = None) -> None:
         """A call needs the queue no longer."""
         self.in_flight -= 1
 
     def end_turn(self) -> None:
-        """Have us told if callers leave that are still unanswered.
+        """Send what was answered, and have us told if callers leave that are still unanswered.
 
         Asking costs about as much as parsing the request; most calls are answered in the turn in
         which they came, and are spared it.
         """
+        self.send()
         for call in self.left_open:
             if not call.answered:
                 call.watch()
@@ -256,7 +276,8 @@ class UnaryCall(LaneCall):
         data = outcome if isinstance(outcome, bytes) else outcome.SerializeToString()
         trailers = () if self.timings is None else timing_trailer(self)
         door.metrics.succeeded(time.monotonic() - self._began)
-        core.reply(self._core, data, trailers, over, watched=self._claim())
+        answer = core.reply(self._core, data, trailers, over, watched=self._claim())
+        door.carrier.reply(answer)
 
     def _claim(self) -> bool:
         """Whether the end of the call is watched already; if not, it is ours to watch."""

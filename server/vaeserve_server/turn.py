@@ -58,13 +58,18 @@ class Turn:
             self.full = True
         return True
 
-    def end(self) -> None:
-        """Let every queue run; what their callers submit next counts to the same turn."""
+    def end(self, ran: Callable[[], object] = lambda: None) -> None:
+        """Let every queue run; what their callers submit next counts to the same turn.
+
+        Args:
+            ran: called after each.
+        """
         due = self._due
         if due:
             seconds = (self._clock() - self._began) / self._added
             self.reading_s = min(seconds, self.reading_s * _FORGET or seconds)
         while due:
             due.pop().pump()
+            ran()
         self._added = 0
         self.full = False

@@ -82,7 +82,7 @@ class _Call:
             core.receive_message(self._core, self.received)
             self._begun = True
         else:
-            core.reply(self._core, data, (), _nothing, watched=False)
+            core.reply(self._core, data, (), _nothing, watched=False)()
 
 
 _Ready = deque[tuple[_Call, bytes]]

@@ -320,6 +320,31 @@ def test_a_bug_leaves_nobody_waiting_whose_batch_is_packed_or_run(
             b.submit(numbered(0, 1))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_after_a_bug_what_was_packed_waits_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+
+    def computed(_: Outputs) -> None:
+        raise ZeroDivisionError("a bug")
+
+    def wait(_: object) -> None:
+        assert gate.wait(PATIENCE_S)
+
+    with bench() as b:
+        b.occupy()
+        b.submit(numbered(0, MAX_ROWS))
+        b.wait_until_packed(1, MAX_ROWS)
+        packed = b.submit(numbered(10, MAX_ROWS))
+        monkeypatch.setattr(b.seen, "computed", computed)
+        b.engine.failure = wait
+        # The first run ends, the second waits at the gate, the third batch is packed; then the
+        # first is answered.
+        b.engine.release()
+        assert isinstance(packed.exception(PATIENCE_S), RuntimeError)
+        assert b.batcher.queued_rows == 0
+        gate.set()
+
+
 @settings(deadline=None, max_examples=60)
 @given(requests=st.lists(st.tuples(st.integers(1, MAX_ROWS), st.booleans()), max_size=40))
 def test_every_caller_gets_its_own_rows_or_its_own_error(
