@@ -15,12 +15,11 @@ from zipfile import BadZipFile
 import numpy as np
 
 from vaeserve._errors import InvalidInput
-from vaeserve._foreign import fit_by
+from vaeserve._foreign import MODES, levels_of
 from vaeserve._info import ModelInfo
 from vaeserve._latents import Array, Latents
 
 _GAP = 2  # pixels between the pictures of a grid
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names by number of channels
 _ID = "latent_space_id"
 _STARTS = {b"\x93NUMPY": "npy", b"PK": "npz", b"\x89PNG": "png"}
 
@@ -78,15 +77,17 @@ def read_pictures(sources: Sequence[Source], info: ModelInfo) -> Array:
     """Read input rows.
 
     Args:
-        sources: each a PNG with one picture of exactly the model's size and channels; npy; or npz
-            with one array or one named x_hat, or as training data is: images, x or train.
+        sources: each a PNG with one picture of the model's size, of any colours that `levels_of`
+            turns into the model's; npy; or npz with one array or one named x_hat, or as training
+            data is: images, x or train.
         info: the model.
 
     Returns:
         What they hold, one after the other; a PNG as uint8 levels of input_shape.
 
     Raises:
-        InvalidInput: one cannot be read as that, or levels and model values are mixed.
+        InvalidInput: one cannot be read as that or does not fit the model, or levels and model
+            values are mixed.
     """
     parts = [_rows(source, info) for source in sources]
     if len(parts) == 1:
@@ -219,7 +220,7 @@ def _channels_last(pictures: Array) -> Array:
     """[n, height, width, channels] of what Pillow can write."""
     if pictures.ndim == 3:
         return pictures[..., np.newaxis]
-    if pictures.ndim == 4 and pictures.shape[1] in _MODES:
+    if pictures.ndim == 4 and pictures.shape[1] in MODES:
         return np.moveaxis(pictures, 1, -1)
     raise InvalidInput(f"rows of shape {list(pictures.shape[1:])} are no pictures; write .npy")
 
@@ -228,36 +229,12 @@ def _read_png(source: Source, info: ModelInfo) -> Array:
     """One picture, [*input_shape] uint8."""
     from PIL import Image  # noqa: PLC0415  only needed for PNG
 
-    *channels, height, width = info.input_shape if len(info.input_shape) > 1 else (0, 0, 0)
-    mode = _MODES.get(channels[0] if channels else 1)
-    if mode is None or not height:
-        raise InvalidInput(
-            f"{info.name!r} takes rows of shape {list(info.input_shape)}, not pictures: pass .npy"
-        )
     try:
         with source.open() as file, Image.open(file, formats=("PNG",)) as picture:
             picture.load()
     except (*_DAMAGED, Image.DecompressionBombError) as exc:
         raise InvalidInput(f"{source.name} is no picture that can be read") from exc
-    plain = {"1": "L", "P": "RGB"}.get(picture.mode, picture.mode)
-    if (plain, picture.size) != (mode, (width, height)):
-        raise InvalidInput(
-            f"{source.name} is {picture.width}x{picture.height} {plain}; "
-            f"{info.name!r} takes {width}x{height} {mode}: "
-            f"{_remedy(picture, mode, (width, height))}"
-        )
-    pixels = np.asarray(picture.convert(mode))
-    return np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels.reshape(info.input_shape)
-
-
-def _remedy(picture: Any, mode: str, size: tuple[int, int]) -> str:
-    """What makes a picture of Pillow fit, to end an error with; else what must come first."""
-    if picture.mode.startswith("I"):
-        return "scale it to 8 bits first"
-    if picture.has_transparency_data and mode != "RGBA":
-        return "lay it over a background first"
-    converted = "picture" if picture.mode == mode else f"picture.convert({mode!r})"
-    return fit_by(converted, size) if picture.size != size else f"{converted} makes it fit"
+    return levels_of(picture, info, source.name)
 
 
 def _read_arrays(source: Source, names: tuple[str, ...]) -> tuple[Array, str]:
