@@ -58,6 +58,32 @@ def test_latents_and_pictures_go_through_pipes(
         assert grid.size == (3 * 8 + 2 * 2, 2 * 8 + 2)
 
 
+def test_two_pipes_are_walked_between(address: str, client: Client, tmp_path: Path) -> None:
+    digits = client.model("digits")
+    a, b = (digits.sample(1, seed=seed, dtype=np.uint8).pictures[0] for seed in (1, 2))
+    Image.fromarray(a[0]).save(tmp_path / "a.png")
+    Image.fromarray(b[0]).save(tmp_path / "b.png")
+    call = '"$A" --model digits'
+    told = shell(
+        f'vaeserve interpolate {call} --json --steps 3 <(cat "$D/a.png") <(cat "$D/b.png")',
+        A=address,
+        D=tmp_path,
+    )
+    walk = digits.interpolate(a, b, steps=3)
+    np.testing.assert_array_equal(np.float32(json.loads(told)["x_hat"]), walk)
+
+
+def test_rows_that_are_no_pictures_make_no_png(address: str) -> None:
+    call = ("sample", address, "--model", "vectors", "-n", "2", "-o", "-")
+    result = CliRunner().invoke(main, call)
+    assert (result.exit_code, result.output) == (
+        1,
+        "Error: the rows of 'vectors' are no pictures: write them to a .npy or .npz, "
+        "or pipe them with --format npy\n",
+    )
+    assert CliRunner().invoke(main, [*call, "--format", "npy"]).exit_code == 0
+
+
 def test_every_model_is_in_the_table(address: str, client: Client) -> None:
     heading, *lines = printed("models", address).splitlines()
     assert heading.split() == shlex.split(

@@ -14,6 +14,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from vaeserve import _inputs
 from vaeserve._errors import InvalidInput
 from vaeserve._foreign import MODES, levels_of
 from vaeserve._info import ModelInfo
@@ -43,7 +44,7 @@ class Source(NamedTuple):
 
     Attributes:
         name: what messages call it.
-        kind: "png", "npy" or "npz"; anything else is read as an array file.
+        kind: "png", "npy" or "npz"; empty for what is none of them.
         content: where they are, or the bytes themselves.
     """
 
@@ -53,14 +54,21 @@ class Source(NamedTuple):
 
     @classmethod
     def of_path(cls, path: Path) -> "Source":
-        """A file, whose suffix says what it is."""
-        return cls(str(path), kind_of(path), path)
+        """A file, whose suffix says what it is; else, as of a named pipe, its first bytes do.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        kind = kind_of(path)
+        if kind in _STARTS.values() and path.is_file():
+            return cls(str(path), kind, path)
+        return cls.of_bytes(str(path), path.read_bytes())
 
     @classmethod
-    def of_bytes(cls, content: bytes) -> "Source":
+    def of_bytes(cls, name: str, content: bytes) -> "Source":
         """What came through a pipe; its first bytes say what it is."""
         kinds = [kind for start, kind in _STARTS.items() if content.startswith(start)]
-        return cls("standard input", kinds[0] if kinds else "", content)
+        return cls(name, kinds[0] if kinds else "", content)
 
     def open(self) -> IO[bytes]:
         """The bytes as a file that can seek.
@@ -89,20 +97,14 @@ def read_pictures(sources: Sequence[Source], info: ModelInfo) -> Array:
         InvalidInput: one cannot be read as that or does not fit the model, or levels and model
             values are mixed.
     """
-    parts = [_rows(source, info) for source in sources]
-    if len(parts) == 1:
-        return parts[0]
+    if len(sources) == 1:
+        return _rows(sources[0], info)
+    parts = [_batch(source, info) for source in sources]
     if len({part.dtype for part in parts}) > 1:
         raise InvalidInput(
             "some of these files hold levels and others model values; pass them one by one"
         )
-    shape = info.input_shape
-    batches = [part[np.newaxis] if part.shape == shape else part for part in parts]
-    try:
-        return np.concatenate(batches)
-    except ValueError as exc:
-        shapes = ", ".join(str(list(part.shape)) for part in parts)
-        raise InvalidInput(f"rows of different shapes cannot be joined: {shapes}") from exc
+    return np.concatenate(parts)
 
 
 def read_latents(source: Source) -> Latents:
@@ -210,9 +212,20 @@ def _writing(path: Path | None) -> Iterator[IO[bytes]]:
         raise InvalidInput(f"{name} cannot be written: {exc.strerror or exc}") from exc
 
 
+def _batch(source: Source, info: ModelInfo) -> Array:
+    """[rows, *input_shape] of one of several sources."""
+    rows = _rows(source, info)
+    try:
+        return _inputs.pictures(rows, info)
+    except InvalidInput as exc:
+        raise InvalidInput(f"{source.name}: {exc}") from exc
+
+
 def _rows(source: Source, info: ModelInfo) -> Array:
     if source.kind == "png":
         return _read_png(source, info)
+    if not source.kind:
+        raise InvalidInput(f"{source.name} is no .png, .npy or .npz that can be read")
     return _read_arrays(source, ("x_hat", "images", "x", "train"))[0]
 
 
@@ -243,7 +256,7 @@ def _read_arrays(source: Source, names: tuple[str, ...]) -> tuple[Array, str]:
     found = [name for name in names if name in arrays] or list(arrays)
     if not found or (len(found) > 1 and found[0] not in names):
         held = ", ".join(arrays)
-        raise InvalidInput(f"{source.name} holds {held}; one must be {' or '.join(names)}")
+        raise InvalidInput(f"{source.name} holds {held}; one must be named {' or '.join(names)}")
     return arrays[found[0]], str(arrays.get(_ID, ""))
 
 
