@@ -58,6 +58,32 @@ def test_latents_and_pictures_go_through_pipes(
         assert grid.size == (3 * 8 + 2 * 2, 2 * 8 + 2)
 
 
+def test_two_pipes_are_walked_between(address: str, client: Client, tmp_path: Path) -> None:
+    digits = client.model("digits")
+    a, b = (digits.sample(1, seed=seed, dtype=np.uint8).pictures[0] for seed in (1, 2))
+    Image.fromarray(a[0]).save(tmp_path / "a.png")
+    Image.fromarray(b[0]).save(tmp_path / "b.png")
+    call = '"$A" --model digits'
+    told = shell(
+        f'vaeserve interpolate {call} --json --steps 3 <(cat "$D/a.png") <(cat "$D/b.png")',
+        A=address,
+        D=tmp_path,
+    )
+    walk = digits.interpolate(a, b, steps=3)
+    np.testing.assert_array_equal(np.float32(json.loads(told)["x_hat"]), walk)
+
+
+def test_rows_that_are_no_pictures_make_no_png(address: str) -> None:
+    call = ("sample", address, "--model", "vectors", "-n", "2", "-o", "-")
+    result = CliRunner().invoke(main, call)
+    assert (result.exit_code, result.output) == (
+        1,
+        "Error: the rows of 'vectors' are no pictures: write them to a .npy or .npz, "
+        "or pipe them with --format npy\n",
+    )
+    assert CliRunner().invoke(main, [*call, "--format", "npy"]).exit_code == 0
+
+
 def test_every_model_is_in_the_table(address: str, client: Client) -> None:
     heading, *lines = printed("models", address).splitlines()
     assert heading.split() == shlex.split(
@@ -110,6 +136,53 @@ def test_every_command_takes_pictures(address: str, client: Client, tmp_path: Pa
     walk = digits.interpolate(*levels, steps=4, path="slerp")
     words = ("--steps", 4, "--path", "slerp")
     same(called("interpolate", *files, *words)["x_hat"], walk)
+
+
+LEVELS = np.random.default_rng(0).integers(0, 256, (11, 11, 4), np.uint8)
+COLOURED = Image.fromarray(LEVELS[..., :3])
+OPAQUE = Image.fromarray(np.dstack([LEVELS[..., :3], np.full((11, 11), 255, np.uint8)]))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        COLOURED,
+        COLOURED.convert("L"),
+        OPAQUE,
+        OPAQUE.convert("LA"),
+        COLOURED.quantize(16),
+        COLOURED.convert("1"),
+    ],
+    ids=lambda picture: picture.mode,
+)
+@pytest.mark.parametrize(("model", "mode"), [("digits", "L"), ("rgb", "RGB")])
+def test_a_png_of_any_colours_is_what_the_sdk_makes_of_it(
+    address: str, client: Client, tmp_path: Path, picture: Image.Image, model: str, mode: str
+) -> None:
+    handle = client.model(model)
+    *_, height, width = handle.info.input_shape
+    fitting = picture.crop((0, 0, width, height))
+    fitting.save(tmp_path / "x.png")
+    told = json.loads(printed("encode", address, "--model", model, "--json", tmp_path / "x.png"))
+    mu = np.float32(told["mu"])
+    np.testing.assert_array_equal(mu, handle.encode(fitting).mu)
+    # By hand, too: luminance for a grey model, grey repeated for one of colour.
+    levels = np.asarray(fitting.convert("RGB").convert(mode))
+    rows = levels if mode == "L" else np.moveaxis(levels, -1, 0)
+    np.testing.assert_array_equal(mu, handle.encode(rows).mu)
+
+
+def test_a_png_that_would_have_to_be_changed_is_refused_with_what_to_do(
+    address: str, tmp_path: Path
+) -> None:
+    call = ("encode", address, "--model", "digits", "--json", str(tmp_path / "x.png"))
+    for picture, advice in (
+        (COLOURED, "is 11x11, 'digits' takes 8x8: PIL.ImageOps.fit(picture, (8, 8)) makes it fit"),
+        (Image.new("RGBA", (8, 8)), "is partly transparent: lay it over a background first"),
+    ):
+        picture.save(tmp_path / "x.png")
+        result = CliRunner().invoke(main, call)
+        assert (result.exit_code, result.output) == (1, f"Error: {call[-1]} {advice}\n")
 
 
 @pytest.mark.parametrize(

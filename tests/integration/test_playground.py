@@ -120,6 +120,24 @@ def test_samples_follow_the_seed(page: Page) -> None:
     expect(page.locator("#samples")).to_contain_text("from the fitted prior, seed 0")
 
 
+def test_samples_follow_the_temperature(page: Page) -> None:
+    opened(page, "Samples")
+    page.get_by_label("standard").check()
+    page.get_by_label("Seed").fill("0")
+    page.get_by_label("Seed").blur()
+    samples = page.locator("#samples")
+    expect(samples).to_contain_text("standard prior, seed 0, temperature 1")
+    warm = source(page, "#samples")
+    slider = page.get_by_role("slider", name="Temperature")
+    slider.focus()
+    slider.press("Home")
+    cold = changed(page, "#samples", warm)
+    expect(samples).to_contain_text("standard prior, seed 0, temperature 0")
+    slider.fill("1")
+    assert changed(page, "#samples", cold) == warm
+    expect(samples).to_contain_text("standard prior, seed 0, temperature 1")
+
+
 def test_a_walk_between_two_pictures(page: Page, digit: Callable[[int], Path]) -> None:
     opened(page, "Interpolation")
     expect(page.locator("#walk")).to_contain_text("Drop in two pictures")

@@ -71,8 +71,9 @@ class _View:
         return ServerView.between(self._before, self._after)
 
     def _watch(self) -> None:
-        time.sleep(max(0.0, self._start - time.perf_counter()))
-        self._before = read_metrics(self._address)
+        if self._load.warmup_s:  # without, the reading would miss requests that are due at once
+            time.sleep(max(0.0, self._start - time.perf_counter()))
+            self._before = read_metrics(self._address)
         time.sleep(max(0.0, self._start + self._load.duration_s - time.perf_counter()))
         self._after = read_metrics(self._address)
 

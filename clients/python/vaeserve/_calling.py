@@ -14,12 +14,13 @@ from vaeserve._client import Client
 from vaeserve._dial import client_at, connection_options
 from vaeserve._errors import InvalidInput, NotFound, VaeserveError
 from vaeserve._files import Source
-from vaeserve._latents import Array
+from vaeserve._latents import Array, Latents
 from vaeserve._model import Model
 from vaeserve._suggest import did_you_mean
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 _PIPE = Path("-")
+_PIPE_READ = "vaeserve.standard_input_read"  # in a context's meta
 _COMPLETION_SECONDS = 1.0  # a shell that waits for its completions feels broken
 
 
@@ -32,7 +33,18 @@ class SourceFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Take a file by name, and a pipe's bytes as they are."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        return Source.of_path(path) if path != _PIPE else Source.of_bytes(sys.stdin.buffer.read())
+        if ctx and ctx.resilient_parsing:  # a shell that completes must not wait for a pipe
+            return None
+        if path == _PIPE:
+            if ctx:
+                if ctx.meta.get(_PIPE_READ):
+                    self.fail("only one IN can be -; give another as a file or <(...)", param, ctx)
+                ctx.meta[_PIPE_READ] = True
+            return Source.of_bytes("standard input", sys.stdin.buffer.read())
+        try:
+            return Source.of_path(path)
+        except OSError as exc:
+            self.fail(f"{str(path)!r} cannot be read: {exc.strerror or exc}", param, ctx)
 
 
 def names_model(command: _CommandT) -> _CommandT:
@@ -68,14 +80,30 @@ def model_at(address: str, name: str | None) -> Iterator[Model]:
 
 
 def read_rows(handle: Model, source: Source) -> Array:
-    """Latents with their id where they are such, else pictures.
+    """Latents where the file says so by their id, or the rows by their shape; else pictures.
 
     Raises:
         InvalidInput: as `_files.read_latents` and `_files.read_pictures`.
     """
     if _files.holds_latents(source):
         return _files.read_latents(source)
-    return _files.read_pictures((source,), handle.info)
+    info = handle.info
+    rows = _files.read_pictures((source,), info)
+    shapes = (rows.shape, rows.shape[1:])
+    if info.latent_shape in shapes and info.input_shape not in shapes:
+        return Latents(rows, "")
+    return rows
+
+
+def tell_seed(used: int | None, given: int | None) -> None:
+    """Print the seed that was drawn with where the caller did not choose it.
+
+    Args:
+        used: by the call; None where it drew nothing.
+        given: by the caller.
+    """
+    if given is None and used is not None:
+        click.echo(f"seed {used}", err=True)
 
 
 def known(kind: str, name: str, names: Iterable[str]) -> str:

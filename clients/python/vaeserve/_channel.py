@@ -100,6 +100,11 @@ def time_left(deadline: float) -> float:
 
 
 def _check_target(target: str) -> None:
+    scheme, found, _ = target.partition("://")
+    if found and scheme in {"http", "https", "grpc", "grpcs"}:
+        raise InvalidInput(
+            f"{target!r} begins with {scheme}://, which gRPC does not know; give host:port"
+        )
     # gRPC would take port 443.
     if ":" not in target.rpartition("/")[2].rpartition("]")[2]:
         raise InvalidInput(f"{target!r} names no port; give host:port")

@@ -5,10 +5,11 @@ from typing import Any
 import click
 
 from vaeserve import _files
-from vaeserve._calling import SourceFile, model_at, names_model, read_rows
+from vaeserve._calling import SourceFile, model_at, names_model, read_rows, tell_seed
 from vaeserve._delivery import Delivery, delivers
 from vaeserve._files import Source
 from vaeserve._results import Generated
+from vaeserve._seed import seed_or_new
 
 _IN = SourceFile()
 _pictures = delivers("png", "npy", "npz")
@@ -44,6 +45,7 @@ def encode(
             "latent_space_id": posterior.latent_space_id,
         }
     )
+    tell_seed(posterior.seed, seed)
 
 
 @click.command()
@@ -54,7 +56,7 @@ def decode(*, address: str, model: str | None, source: Source, to: Delivery) -> 
     """Decode the latents of IN (.npy, .npz as from encode and sample, or -) to pictures."""
     rows = _files.read_latents(source)
     with model_at(address, model) as handle:
-        pictures = handle.decode(rows, dtype=to.dtype)
+        pictures = handle.decode(rows, dtype=to.dtype(handle.info))
     to.write({"x_hat": pictures})
 
 
@@ -85,11 +87,10 @@ def sample(
             temperature=temperature,
             prior=prior,
             latents=to.holds_all,
-            dtype=to.dtype,
+            dtype=to.dtype(handle.info),
         )
     to.write(_parts(drawn))
-    if seed is None:
-        click.echo(f"seed {drawn.seed}", err=True)
+    tell_seed(drawn.seed, seed)
 
 
 @click.command()
@@ -110,8 +111,10 @@ def reconstruct(
     """Encode and decode the pictures of IN (.png, .npy, .npz, or -)."""
     with model_at(address, model) as handle:
         rows = _files.read_pictures(sources, handle.info)
-        pictures = handle.reconstruct(rows, draw=draw, seed=seed, dtype=to.dtype)
-    to.write({"x_hat": pictures})
+        used = seed_or_new(seed) if draw else None
+        pictures = handle.reconstruct(rows, draw=draw, seed=used, dtype=to.dtype(handle.info))
+    to.write({"x_hat": pictures, "seed": used})
+    tell_seed(used, seed)
 
 
 @click.command()
@@ -138,7 +141,12 @@ def interpolate(
     with model_at(address, model) as handle:
         start, end = read_rows(handle, first), read_rows(handle, last)
         walk = handle.interpolate(
-            start, end, steps=steps, path=path, latents=to.holds_all, dtype=to.dtype
+            start,
+            end,
+            steps=steps,
+            path=path,
+            latents=to.holds_all,
+            dtype=to.dtype(handle.info),
         )
         tiles = walk.pictures.reshape(-1, *handle.info.input_shape)
     parts = _parts(walk)

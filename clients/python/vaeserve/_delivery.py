@@ -12,6 +12,8 @@ import click
 import numpy as np
 
 from vaeserve import _files
+from vaeserve._errors import InvalidInput
+from vaeserve._info import ModelInfo
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 _PIPE = Path("-")
@@ -31,10 +33,20 @@ class Delivery:
     kind: str
     columns: int | None = None
 
-    @property
-    def dtype(self) -> type[np.generic]:
-        """A PNG holds levels; everything else holds model values."""
-        return np.uint8 if self.kind == "png" else np.float32
+    def dtype(self, info: ModelInfo) -> type[np.generic]:
+        """A PNG holds levels; everything else holds model values.
+
+        Raises:
+            InvalidInput: the form is PNG, and the model's rows are no pictures.
+        """
+        if self.kind != "png":
+            return np.float32
+        if info.preprocessing is None:
+            raise InvalidInput(
+                f"the rows of {info.name!r} are no pictures: write them to a .npy or .npz, "
+                "or pipe them with --format npy"
+            )
+        return np.uint8
 
     @property
     def holds_all(self) -> bool:
@@ -108,7 +120,7 @@ def delivers(*kinds: str, shown: bool = False) -> Callable[[_CommandT], _Command
             columns: int | None = None,
             **rest: Any,
         ) -> Any:
-            if shown and not (out or as_json):
+            if shown and not (out or as_json or kind):
                 return command(to=None, **rest)
             return command(to=_delivery(out, kind, columns, kinds, as_json=as_json), **rest)
 
@@ -140,7 +152,7 @@ def _delivery(
         kind = kind or kinds[0]
         if kind != "csv" and sys.stdout.isatty():
             raise click.UsageError("-o - writes bytes, which a terminal cannot show: add | or >")
-        return Delivery(None, kind, columns)
+        return _laid_out(None, kind, columns)
     if not out.parent.is_dir():
         raise click.UsageError(f"the folder {str(out.parent)!r} does not exist")
     kind = kind or _files.kind_of(out)
@@ -148,7 +160,13 @@ def _delivery(
         suffixes = ", ".join(f".{each}" for each in kinds)
         otherwise = ", or give --format" if len(kinds) > 1 else ""
         raise click.UsageError(f"{str(out)!r} must end in {suffixes}{otherwise}")
-    return Delivery(out, kind, columns)
+    return _laid_out(out, kind, columns)
+
+
+def _laid_out(path: Path | None, kind: str, columns: int | None) -> Delivery:
+    if columns and kind != "png":
+        raise click.UsageError("--columns lays out a .png, and this is none: leave it out")
+    return Delivery(path, kind, columns)
 
 
 def _plain(value: Any) -> Any:

@@ -14,13 +14,13 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from vaeserve import _inputs
 from vaeserve._errors import InvalidInput
-from vaeserve._foreign import fit_by
+from vaeserve._foreign import MODES, levels_of
 from vaeserve._info import ModelInfo
 from vaeserve._latents import Array, Latents
 
 _GAP = 2  # pixels between the pictures of a grid
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names by number of channels
 _ID = "latent_space_id"
 _STARTS = {b"\x93NUMPY": "npy", b"PK": "npz", b"\x89PNG": "png"}
 
@@ -44,7 +44,7 @@ class Source(NamedTuple):
 
     Attributes:
         name: what messages call it.
-        kind: "png", "npy" or "npz"; anything else is read as an array file.
+        kind: "png", "npy" or "npz"; empty for what is none of them.
         content: where they are, or the bytes themselves.
     """
 
@@ -54,14 +54,21 @@ class Source(NamedTuple):
 
     @classmethod
     def of_path(cls, path: Path) -> "Source":
-        """A file, whose suffix says what it is."""
-        return cls(str(path), kind_of(path), path)
+        """A file, whose suffix says what it is; else, as of a named pipe, its first bytes do.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        kind = kind_of(path)
+        if kind in _STARTS.values() and path.is_file():
+            return cls(str(path), kind, path)
+        return cls.of_bytes(str(path), path.read_bytes())
 
     @classmethod
-    def of_bytes(cls, content: bytes) -> "Source":
+    def of_bytes(cls, name: str, content: bytes) -> "Source":
         """What came through a pipe; its first bytes say what it is."""
         kinds = [kind for start, kind in _STARTS.items() if content.startswith(start)]
-        return cls("standard input", kinds[0] if kinds else "", content)
+        return cls(name, kinds[0] if kinds else "", content)
 
     def open(self) -> IO[bytes]:
         """The bytes as a file that can seek.
@@ -78,30 +85,26 @@ def read_pictures(sources: Sequence[Source], info: ModelInfo) -> Array:
     """Read input rows.
 
     Args:
-        sources: each a PNG with one picture of exactly the model's size and channels; npy; or npz
-            with one array or one named x_hat, or as training data is: images, x or train.
+        sources: each a PNG with one picture of the model's size, of any colours that `levels_of`
+            turns into the model's; npy; or npz with one array or one named x_hat, or as training
+            data is: images, x or train.
         info: the model.
 
     Returns:
         What they hold, one after the other; a PNG as uint8 levels of input_shape.
 
     Raises:
-        InvalidInput: one cannot be read as that, or levels and model values are mixed.
+        InvalidInput: one cannot be read as that or does not fit the model, or levels and model
+            values are mixed.
     """
-    parts = [_rows(source, info) for source in sources]
-    if len(parts) == 1:
-        return parts[0]
+    if len(sources) == 1:
+        return _rows(sources[0], info)
+    parts = [_batch(source, info) for source in sources]
     if len({part.dtype for part in parts}) > 1:
         raise InvalidInput(
             "some of these files hold levels and others model values; pass them one by one"
         )
-    shape = info.input_shape
-    batches = [part[np.newaxis] if part.shape == shape else part for part in parts]
-    try:
-        return np.concatenate(batches)
-    except ValueError as exc:
-        shapes = ", ".join(str(list(part.shape)) for part in parts)
-        raise InvalidInput(f"rows of different shapes cannot be joined: {shapes}") from exc
+    return np.concatenate(parts)
 
 
 def read_latents(source: Source) -> Latents:
@@ -209,9 +212,20 @@ def _writing(path: Path | None) -> Iterator[IO[bytes]]:
         raise InvalidInput(f"{name} cannot be written: {exc.strerror or exc}") from exc
 
 
+def _batch(source: Source, info: ModelInfo) -> Array:
+    """[rows, *input_shape] of one of several sources."""
+    rows = _rows(source, info)
+    try:
+        return _inputs.pictures(rows, info)
+    except InvalidInput as exc:
+        raise InvalidInput(f"{source.name}: {exc}") from exc
+
+
 def _rows(source: Source, info: ModelInfo) -> Array:
     if source.kind == "png":
         return _read_png(source, info)
+    if not source.kind:
+        raise InvalidInput(f"{source.name} is no .png, .npy or .npz that can be read")
     return _read_arrays(source, ("x_hat", "images", "x", "train"))[0]
 
 
@@ -219,7 +233,7 @@ def _channels_last(pictures: Array) -> Array:
     """[n, height, width, channels] of what Pillow can write."""
     if pictures.ndim == 3:
         return pictures[..., np.newaxis]
-    if pictures.ndim == 4 and pictures.shape[1] in _MODES:
+    if pictures.ndim == 4 and pictures.shape[1] in MODES:
         return np.moveaxis(pictures, 1, -1)
     raise InvalidInput(f"rows of shape {list(pictures.shape[1:])} are no pictures; write .npy")
 
@@ -228,36 +242,12 @@ def _read_png(source: Source, info: ModelInfo) -> Array:
     """One picture, [*input_shape] uint8."""
     from PIL import Image  # noqa: PLC0415  only needed for PNG
 
-    *channels, height, width = info.input_shape if len(info.input_shape) > 1 else (0, 0, 0)
-    mode = _MODES.get(channels[0] if channels else 1)
-    if mode is None or not height:
-        raise InvalidInput(
-            f"{info.name!r} takes rows of shape {list(info.input_shape)}, not pictures: pass .npy"
-        )
     try:
         with source.open() as file, Image.open(file, formats=("PNG",)) as picture:
             picture.load()
     except (*_DAMAGED, Image.DecompressionBombError) as exc:
         raise InvalidInput(f"{source.name} is no picture that can be read") from exc
-    plain = {"1": "L", "P": "RGB"}.get(picture.mode, picture.mode)
-    if (plain, picture.size) != (mode, (width, height)):
-        raise InvalidInput(
-            f"{source.name} is {picture.width}x{picture.height} {plain}; "
-            f"{info.name!r} takes {width}x{height} {mode}: "
-            f"{_remedy(picture, mode, (width, height))}"
-        )
-    pixels = np.asarray(picture.convert(mode))
-    return np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels.reshape(info.input_shape)
-
-
-def _remedy(picture: Any, mode: str, size: tuple[int, int]) -> str:
-    """What makes a picture of Pillow fit, to end an error with; else what must come first."""
-    if picture.mode.startswith("I"):
-        return "scale it to 8 bits first"
-    if picture.has_transparency_data and mode != "RGBA":
-        return "lay it over a background first"
-    converted = "picture" if picture.mode == mode else f"picture.convert({mode!r})"
-    return fit_by(converted, size) if picture.size != size else f"{converted} makes it fit"
+    return levels_of(picture, info, source.name)
 
 
 def _read_arrays(source: Source, names: tuple[str, ...]) -> tuple[Array, str]:
@@ -266,7 +256,7 @@ def _read_arrays(source: Source, names: tuple[str, ...]) -> tuple[Array, str]:
     found = [name for name in names if name in arrays] or list(arrays)
     if not found or (len(found) > 1 and found[0] not in names):
         held = ", ".join(arrays)
-        raise InvalidInput(f"{source.name} holds {held}; one must be {' or '.join(names)}")
+        raise InvalidInput(f"{source.name} holds {held}; one must be named {' or '.join(names)}")
     return arrays[found[0]], str(arrays.get(_ID, ""))
 
 

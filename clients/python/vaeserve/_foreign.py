@@ -13,7 +13,9 @@ import numpy.typing as npt
 from vaeserve._errors import InvalidInput
 from vaeserve._info import ModelInfo
 
-_MODES = {1: "L", 3: "RGB"}
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Pillow's names of 8-bit pictures, by number of channels."""
+
 _DEEP = ("I", "F")  # first letters of Pillow's modes of more than 8 bits
 
 
@@ -47,9 +49,6 @@ def of_torch(value: Any) -> Any:
 def of_pillow(value: Any, info: ModelInfo) -> Any:
     """A picture, or a list of pictures, as uint8 levels of the model; anything else as it is.
 
-    Colour becomes grey for a model of grey pictures (ITU-R 601 luma), grey is repeated for a model
-    of colour. Nothing is resized.
-
     Args:
         value: whatever the caller passed.
         info: the model.
@@ -58,19 +57,18 @@ def of_pillow(value: Any, info: ModelInfo) -> Any:
         [*input_shape] of a picture, [rows, *input_shape] of a list.
 
     Raises:
-        InvalidInput: another size, transparency, more than 8 bits a channel, or a model whose rows
-            are no pictures.
+        InvalidInput: as `levels_of`, or a list that holds something else as well.
     """
     image = getattr(sys.modules.get("PIL.Image"), "Image", None)
     if image is None:
         return value
     if isinstance(value, image):
-        return _levels(value, info, "the picture")
+        return levels_of(value, info, "the picture")
     if isinstance(value, list | tuple) and any(isinstance(each, image) for each in value):
         if not all(isinstance(each, image) for each in value):
             raise InvalidInput("a list must hold pictures alone, or arrays alone")
         return np.stack(
-            [_levels(each, info, f"picture {number}") for number, each in enumerate(value)]
+            [levels_of(each, info, f"picture {number}") for number, each in enumerate(value)]
         )
     return value
 
@@ -85,14 +83,32 @@ def fit_by(picture: str, size: tuple[int, int]) -> str:
     return f"PIL.ImageOps.fit({picture}, {size}) makes it fit"
 
 
-def _levels(picture: Any, info: ModelInfo, name: str) -> npt.NDArray[np.uint8]:
+def levels_of(picture: Any, info: ModelInfo, name: str) -> npt.NDArray[np.uint8]:
+    """One picture of Pillow as a row of the model.
+
+    Colour becomes grey for a model of grey pictures (ITU-R 601 luma), grey is repeated for a model
+    of colour, and alpha that hides nothing is left out or, for a model of four channels, added.
+    Nothing is resized.
+
+    Args:
+        picture: of any mode.
+        info: the model.
+        name: what messages call the picture.
+
+    Returns:
+        [*input_shape] uint8.
+
+    Raises:
+        InvalidInput: another size, transparency that the model has no channel for, more than 8 bits
+            a channel, or a model whose rows are no pictures.
+    """
     # [height, width] is grey too.
     shape = (1, *info.input_shape) if len(info.input_shape) == 2 else info.input_shape
-    mode = _MODES.get(shape[0]) if len(shape) == 3 else None
+    mode = MODES.get(shape[0]) if len(shape) == 3 else None
     if mode is None or info.preprocessing is None:
         raise InvalidInput(
-            f"the rows of {info.name!r} are {list(info.input_shape)} and no 8-bit pictures; "
-            "pass arrays"
+            f"{name} is no row of {info.name!r}, whose rows are {list(info.input_shape)} "
+            "and no 8-bit pictures; pass arrays"
         )
     _, height, width = shape
     if picture.size != (width, height):
@@ -105,13 +121,9 @@ def _levels(picture: Any, info: ModelInfo, name: str) -> npt.NDArray[np.uint8]:
         raise InvalidInput(
             f"{name} has more than 8 bits (mode {picture.mode}): scale it to 0..255 first"
         )
-    if picture.has_transparency_data:
+    if picture.has_transparency_data and mode != "RGBA":
         picture = picture.convert("RGBA")
         if picture.getchannel("A").getextrema()[0] < 255:
             raise InvalidInput(f"{name} is partly transparent: lay it over a background first")
-    return (
-        np.asarray(picture.convert(mode), np.uint8).transpose(_AXES[mode]).reshape(info.input_shape)
-    )
-
-
-_AXES = {"L": (0, 1), "RGB": (2, 0, 1)}
+    levels = np.asarray(picture.convert(mode), np.uint8)
+    return (levels if mode == "L" else np.moveaxis(levels, -1, 0)).reshape(info.input_shape)

@@ -84,8 +84,9 @@ def timed() -> Iterator[list[Latency]]:
             digits.decode(z)
         calls[0].queue, calls[0].run, calls[0].network
 
-    Results other than arrays also carry theirs as `latency`. Calls of this thread or task, and of
-    tasks made within, are meant; threads started within have a context of their own.
+    Results also carry theirs as `latency`, but for those of decode and reconstruct, which are plain
+    arrays. Calls of this thread or task, and of tasks made within, are meant; threads started
+    within have a context of their own.
 
     Yields:
         one entry for each call that succeeded, in the order of their ends.

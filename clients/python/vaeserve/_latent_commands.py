@@ -3,7 +3,7 @@
 import click
 
 from vaeserve import _files
-from vaeserve._calling import SourceFile, known, model_at, names_model, read_rows
+from vaeserve._calling import SourceFile, known, model_at, names_model, read_rows, tell_seed
 from vaeserve._delivery import Delivery, delivers
 from vaeserve._errors import InvalidInput
 from vaeserve._files import Source
@@ -27,6 +27,8 @@ def _read_amounts(
             name = ""
         if not name:
             raise click.BadParameter(f"{value!r} is not of the form smile=1.5", ctx, param)
+    if len(amounts) < len(values):
+        raise click.BadParameter("an attribute is named twice", ctx, param)
     return amounts
 
 
@@ -62,7 +64,7 @@ def edit(
             amounts,
             preserve=preserve,
             latents=to.holds_all,
-            dtype=to.dtype,
+            dtype=to.dtype(handle.info),
         )
     to.write(
         {
@@ -96,6 +98,7 @@ def score(
         to.write(_columns(scores) | {"seed": scores.seed})
     else:
         click.echo(_table(scores))
+    tell_seed(scores.seed, seed)
 
 
 def _columns(scores: Score) -> dict[str, Array | None]:

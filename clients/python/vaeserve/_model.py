@@ -114,7 +114,7 @@ class Model(ModelStreams):
             timeout: seconds; None for the client's.
 
         Returns:
-            [rows, *input_shape].
+            [rows, *input_shape], a plain array: it carries no `latency`, ask `vaeserve.timed`.
         """
         return self._run(
             self._connection.vae.Decode,
@@ -143,7 +143,7 @@ class Model(ModelStreams):
             timeout: seconds; None for the client's.
 
         Returns:
-            [rows, *input_shape].
+            [rows, *input_shape], a plain array: it carries no `latency`, ask `vaeserve.timed`.
         """
         return self._run(
             self._connection.vae.Reconstruct,

@@ -193,19 +193,11 @@ def test_pictures_come_from_png(script: Script, tmp_path: Path) -> None:
     ("picture", "message"),
     [
         (
-            Image.new("L", (4, 2)),
-            "is 4x2 L; 'digits' takes 3x2 L: PIL.ImageOps.fit(picture, (3, 2))",
-        ),
-        (
-            Image.new("RGB", (3, 2)),
-            "is 3x2 RGB; 'digits' takes 3x2 L: picture.convert('L') makes it fit",
-        ),
-        (
             Image.new("RGB", (4, 2)),
-            "takes 3x2 L: PIL.ImageOps.fit(picture.convert('L'), (3, 2)) makes it fit",
+            "x.png is 4x2, 'digits' takes 3x2: PIL.ImageOps.fit(picture, (3, 2)) makes it fit",
         ),
-        (Image.new("RGBA", (4, 2)), "takes 3x2 L: lay it over a background first"),
-        (Image.new("I;16", (3, 2)), "takes 3x2 L: scale it to 8 bits first"),
+        (Image.new("RGBA", (3, 2)), "x.png is partly transparent: lay it over a background first"),
+        (Image.new("I;16", (3, 2)), "x.png has more than 8 bits"),
     ],
 )
 def test_a_png_that_does_not_fit(
@@ -317,6 +309,14 @@ def test_edit_of_pictures_and_of_latents(script: Script, tmp_path: Path) -> None
     assert [list(sent.preserve) for sent in script.sent(pb.EditRequest)][::2] == [["glasses"]] * 2
 
 
+def test_an_attribute_is_moved_once(script: Script, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", pictures(1))
+    call = (script.address, "--model", "digits", "--json", tmp_path / "x.npy")
+    result = vaeserve("edit", *call, "smile=1", "smile=2")
+    assert result.exit_code == 2
+    assert "an attribute is named twice" in result.output
+
+
 @pytest.mark.parametrize("amount", ["smile", "smile=much", "=1", "1.5"])
 def test_an_amount_that_is_none(script: Script, tmp_path: Path, amount: str) -> None:
     np.save(tmp_path / "x.npy", pictures(1))
@@ -375,6 +375,7 @@ def test_only_a_table_is_written_as_csv(script: Script, tmp_path: Path) -> None:
     call = (script.address, "--model", "digits", tmp_path / "x.npy", "-o", tmp_path / "y.csv")
     assert "must end in .npz\n" in vaeserve("encode", *call).output
     assert "must end in .png, .npy, .npz, or give --format" in vaeserve("reconstruct", *call).output
+    assert "Say where the result goes" in vaeserve("score", *call[:-2], "--format", "csv").output
     assert "must end in .npz, .csv, or" in vaeserve("score", *call[:-1], tmp_path / "y.txt").output
     assert script.requests == []
 

@@ -65,7 +65,7 @@ def test_an_empty_pipe(script: Script) -> None:
     result = vaeserve("encode", script.address, "-", "--json")
     assert (result.exit_code, result.output) == (
         1,
-        "Error: standard input is no .npy or .npz that can be read\n",
+        "Error: standard input is no .png, .npy or .npz that can be read\n",
     )
 
 
@@ -101,6 +101,7 @@ def test_json_holds_the_whole_result(script: Script) -> None:
         (("--json", "-o", "x.npy"), "leave -o"),
         (("-o", "no/such/x.png"), "'no/such' does not exist"),
         (("-o", "x.jpg"), "must end in .png, .npy, .npz"),
+        (("-o", "x.npy", "--columns", "3"), "--columns lays out a .png"),
     ],
 )
 def test_where_the_result_goes_is_settled_before_the_call(
@@ -139,7 +140,74 @@ def test_several_files_are_one_batch(script: Script, tmp_path: Path) -> None:
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
     assert "levels" in result.output
     np.save(tmp_path / "b.npy", x[..., 0])
-    assert "cannot be joined" in vaeserve("reconstruct", script.address, *files, "--json").output
+    told = vaeserve("reconstruct", script.address, *files, "--json").output
+    assert told.startswith(f"Error: {files[1]}: 'digits' takes input rows of shape")
+
+
+def test_floats_of_any_width_are_one_batch(script: Script, tmp_path: Path) -> None:
+    x = pictures(2)
+    files = (tmp_path / "a.npy", tmp_path / "b.npy")
+    for file, dtype in zip(files, (np.float32, np.float64), strict=True):
+        np.save(file, x.astype(dtype))
+    out = piped("reconstruct", script.address, *files, "-o", "-", "--format", "npy")
+    assert np.load(io.BytesIO(out)).shape == (4, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "words", [("encode", "ADDRESS", "-", "-"), ("interpolate", "ADDRESS", "-", "-")]
+)
+def test_standard_input_is_read_once(script: Script, words: tuple[str, ...]) -> None:
+    command, _, *rest = words
+    result = vaeserve(command, script.address, *rest, "--json", stdin=npy(pictures(1)))
+    assert result.exit_code == 2
+    assert "only one IN can be -" in result.output
+    assert script.requests == []
+
+
+def test_a_file_without_a_suffix_is_what_its_first_bytes_say(
+    script: Script, tmp_path: Path
+) -> None:
+    levels = np.rint(pictures(1)[0] * 255).astype(np.uint8)
+    with (tmp_path / "picture").open("wb") as file:
+        Image.fromarray(levels).save(file, "PNG")
+    told = json.loads(piped("encode", script.address, tmp_path / "picture", "--json"))
+    with Client(script.address) as client:
+        expected = client.model("digits").encode(levels).mu
+    np.testing.assert_array_equal(np.float32(told["mu"]), expected)
+    Image.fromarray(levels).save(tmp_path / "x.jpg")
+    result = vaeserve("encode", script.address, tmp_path / "x.jpg", "--json")
+    assert "x.jpg is no .png, .npy or .npz that can be read" in result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("encode", ("--draws", "2")),
+        ("reconstruct", ("--draw",)),
+        ("score", ("--draws", "2")),
+    ],
+)
+def test_a_seed_that_was_not_chosen_is_told_and_repeats_the_draw(
+    script: Script, command: str, options: tuple[str, ...]
+) -> None:
+    call, x = (command, script.address, "-", "--json"), npy(pictures(2))
+    first = vaeserve(*call, *options, stdin=x)
+    word, seed = first.stderr.split()
+    assert (word, int(seed)) == ("seed", json.loads(first.stdout)["seed"])
+    again = vaeserve(*call, *options, "--seed", seed, stdin=x)
+    assert (again.stdout, again.stderr) == (first.stdout, "")
+    plain = vaeserve(*call, stdin=x)  # draws nothing
+    assert (plain.exit_code, plain.stderr) == (0, "")
+
+
+def test_latents_are_known_by_their_shape(script: Script) -> None:
+    with Client(script.address) as client:
+        digits = client.model("digits")
+        z = digits.encode(pictures(2)).mu
+        edited = digits.edit(z, {"smile": 2})
+    out = vaeserve("edit", script.address, "-", "smile=2", "--json", stdin=npy(z))
+    assert out.exit_code == 0, out.output
+    np.testing.assert_array_equal(np.float32(json.loads(out.stdout)["x_hat"]), edited)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +239,7 @@ def test_completion_scripts_call_back(shell: str) -> None:
         (["vaeserve", "sample", "ADDRESS", "--temp"], "--temperature"),
         (["vaeserve", "sample", "ADDRESS", "--model", "di"], "digits"),
         (["vaeserve", "sample", "127.0.0.1:1", "--model", "di"], None),
+        (["vaeserve", "encode", "ADDRESS", "-", "--dra"], "--draws"),
     ],
 )
 def test_what_a_shell_is_told(script: Script, words: list[str], expected: str | None) -> None:

@@ -17,6 +17,7 @@ from vaeserve import InvalidInput, Latents, _inputs
 
 GREY = dataclasses.replace(info(), input_shape=(1, 2, 3))
 RGB = dataclasses.replace(info(), input_shape=(3, 2, 3))
+RGBA = dataclasses.replace(info(), input_shape=(4, 2, 3))
 LEVELS = np.random.default_rng(0).integers(0, 256, (4, 2, 3, 3), np.uint8)
 
 
@@ -65,6 +66,16 @@ def test_opaque_alpha_is_left_out_and_transparency_refused() -> None:
     opaque.putalpha(254)
     with pytest.raises(InvalidInput, match="partly transparent"):
         _inputs.pictures(opaque, RGB)
+
+
+def test_a_model_of_four_channels_takes_transparency() -> None:
+    clear = Image.fromarray(LEVELS[0])
+    clear.putalpha(Image.fromarray(LEVELS[1, ..., 0]))
+    channels = [*LEVELS[0].transpose(2, 0, 1), LEVELS[1, ..., 0]]
+    np.testing.assert_array_equal(_inputs.pictures(clear, RGBA)[0], channels)
+    grey = Image.fromarray(LEVELS[0, ..., 0])
+    opaque = [*[LEVELS[0, ..., 0]] * 3, np.full((2, 3), 255)]
+    np.testing.assert_array_equal(_inputs.pictures(grey, RGBA)[0], opaque)
 
 
 @pytest.mark.parametrize(
