@@ -40,6 +40,8 @@ def verdicts(results: Results) -> Iterator[str]:
         yield f"{name:<32} {value:.4g}"
     for bar in bars(results):
         yield str(bar)
+    for problem in results.problems:
+        yield f"not measured: {problem}"
 
 
 def to_markdown(results: Results, command: str) -> str:

@@ -40,10 +40,12 @@ class Results:
     Attributes:
         runs: every measurement of a key by server, in the order they were taken.
         figures: single values by name, with the unit at the end of the name.
+        problems: what could not be measured, and why.
     """
 
     runs: dict[Key, dict[str, list[Measurement]]] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
 
     def add(self, case: Case, streams: int, server: str, found: Measurement) -> None:
         """Note one measurement."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench import own, servers, triton
 from bench.cases import Case, RawGraphs
+from bench.h2load import LoadError
 from bench.measuring import Target, raw_runs
 from bench.results import Key, Results
 from bench.servers import Server, Settings
@@ -121,7 +122,10 @@ class Suite:
         capacity = self._results.median(Key(model.name, "encode", 1, 64), server.name)
         if capacity is not None:
             self._progress(f"{case}: open loop at 80 % of capacity")
-            self._add(own.open_loop(target, capacity.requests_s, plan.repeat, plan.seconds))
+            try:
+                self._add(own.open_loop(target, capacity.requests_s, plan.repeat, plan.seconds))
+            except LoadError as error:  # the client needs a core as well
+                self._results.problems.append(f"{case}: {error}")
         if model.name != "mlp":
             return
         self._progress(f"{case}: beside the bare echo")
