@@ -8,7 +8,7 @@ from vaeserve_server.run_times import RunTimes
 # for a run that takes longer than that, and longer than the transport's thread could make use of:
 # so many times what reading and answering such a batch take. Measured in docs/performance.md.
 _COST_S = 400e-6
-_TIMES = 2
+_TIMES = 3
 
 
 class HandOver:
