@@ -146,8 +146,7 @@ class Batcher:
             with self._lock:
                 if not self._queue.rows:
                     return
-                now = self._clock()
-                runner = self._free_runner(now)
+                runner = self._free_runner(now := self._clock())
                 if (
                     runner is None
                     or not self._crew.idle(runner)
@@ -223,8 +222,8 @@ class Batcher:
 
     def _free_runner(self, now: float) -> Runner | None:
         """Who can pack, if anything waits that may be packed now; the lock is held."""
-        full = self._queue.rows >= self._max_rows
-        return self._crew.next(now, full=full) if self._queue.rows else None
+        rows = self._queue.rows
+        return self._crew.next(now, full=rows >= self._max_rows) if rows else None
 
     def _wants_company(self) -> bool:
         return self._max_delay_s > 0 and not self._closed and self._queue.rows < self._max_rows

@@ -1,5 +1,6 @@
 """Calls on the lane: where they come in, what they share, and the life of a unary one."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +31,8 @@ NO_MESSAGE: tuple[int, str, Trailers] = (
 )
 
 _POLL_S = 0.005
+
+_log = logging.getLogger(__name__)
 
 Defer = Callable[[Callable[[], None]], object]
 
@@ -67,7 +70,10 @@ class Carrier:
     def send(self) -> None:
         """Send the answers that wait; on the lane's thread."""
         for send in self._answers:
-            send()
+            try:
+                send()
+            except Exception:  # noqa: BLE001  the other callers get theirs
+                _log.exception("an answer could not be sent")
         self._answers.clear()
 
     def over(self, _: Event = None) -> None:
