@@ -76,10 +76,12 @@ class _Call:
         elif self._begun:  # the end of a stream
             core.end(self._core, 0, "", (), _nothing, first=False, watched=False)
 
+    def _sent(self, _: core.Event) -> None:
+        core.receive_message(self._core, self.received)
+
     def reply(self, data: bytes) -> None:
         if self.method.stream:
-            core.send_message(self._core, data, _nothing, first=not self._begun)
-            core.receive_message(self._core, self.received)
+            core.send_message(self._core, data, self._sent, first=not self._begun)
             self._begun = True
         else:
             core.reply(self._core, data, (), _nothing, watched=False)()

@@ -166,7 +166,13 @@ class Connection:
                 raise closed_error(self.target, forked=self._forked) from None
             raise
         answer = partial(self.call, method, request, deadline, batches, sent)
-        return Pending(answer, sent.cancel)
+        return Pending(answer, partial(self._cancel, sent))
+
+    def _cancel(self, sent: Any) -> None:
+        if self._forked:
+            _forks.keep(sent)
+        else:
+            sent.cancel()
 
     def _metadata(self, batches: Batches) -> Metadata:
         own = self._security.metadata()

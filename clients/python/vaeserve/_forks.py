@@ -4,6 +4,7 @@ The child's copies are told, so that their calls say so at once instead of waiti
 are not there, or writing into the parent's connections. It costs a call nothing.
 """
 
+import ctypes
 import os
 from typing import Protocol
 from weakref import WeakSet
@@ -22,6 +23,14 @@ _open: WeakSet[Forked] = WeakSet()
 def watch(connection: Forked) -> None:
     """Have a connection told in every child that is forked from now on."""
     _open.add(connection)
+
+
+def keep(call: object) -> None:
+    """Never free a call of the parent's in a child, nor touch it.
+
+    Both take a lock of the call's, which a thread that is not here may have held at the fork.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(call))
 
 
 def _tell() -> None:
