@@ -128,13 +128,12 @@ class Batcher:
             with self._lock:
                 if self._closed:
                     raise end_of(self._cause)
-                now, count, queue = self._clock(), len(rows), self._queue
-                waiting = queue.rows + self._crew.waiting_rows
+                now, count, waiting = self._clock(), len(rows), self.queued_rows
                 if call.deadline is not None or waiting + count > self._max_queue_rows:
                     self._admission.check(count, call, waiting=waiting, now=now)
-                queue.push(Item(rows, count, call, done, now))
+                self._queue.push(Item(rows, count, call, done, now))
                 self._unanswered += 1
-                if not self._turn.add(self, full=queue.rows >= self._max_rows):
+                if not self._turn.add(self, full=self._queue.rows >= self._max_rows):
                     self._call_one(now)
         except ServiceError as refusal:
             self._observer.rejected(refusal.reason)

@@ -12,7 +12,7 @@ from vaeserve_server import core_queue as core
 from vaeserve_server.call import Answer, Call
 from vaeserve_server.core_queue import Event, Trailers
 from vaeserve_server.errors import Unauthenticated
-from vaeserve_server.methods import Method
+from vaeserve_server.methods import Method, serialised
 from vaeserve_server.observers import RpcMetrics
 from vaeserve_server.status import RpcStatus, status_of
 from vaeserve_server.timing import ASK, timing_trailer
@@ -279,8 +279,7 @@ class UnaryCall(LaneCall):
             watched = self._claim()
             core.end(self._core, *on_the_wire(status), over, first=True, watched=watched)
             return
-        data = outcome if isinstance(outcome, bytes) else outcome.SerializeToString()
-        trailers = () if self.timings is None else timing_trailer(self)
+        data, trailers = serialised(outcome), timing_trailer(self)
         door.metrics.succeeded(time.monotonic() - self._began)
         answer = core.reply(self._core, data, trailers, over, watched=self._claim())
         door.carrier.reply(answer)

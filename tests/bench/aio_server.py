@@ -4,7 +4,6 @@ It batches as well as one event loop can: what has arrived by the time the loop 
 one batch, on the loop. No checks, limits, deadlines, metrics or health.
 """
 
-import argparse
 import asyncio
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from bench import arguments
 from bench.cases import Floats, make_session
 from vaeserve.v1 import tensor_pb2, vae_service_pb2
 
@@ -107,12 +107,7 @@ async def _serve(port: int, folder: Path, latent: int, threads: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int)
-    parser.add_argument("--folder", type=Path, help="The version's folder of the bundle.")
-    parser.add_argument("--latent", type=int)
-    parser.add_argument("--threads", type=int)
-    options = parser.parse_args()
+    options = arguments.baseline()
     serving = _serve(options.port, options.folder, options.latent, options.threads)
     if uvloop is None:
         asyncio.run(serving)

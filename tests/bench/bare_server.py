@@ -5,7 +5,6 @@ bytes of arrays. There is no admission, no deadline, no cancellation, no metric,
 kind, and no limit but that of a batch: what the service adds to this is what its features cost.
 """
 
-import argparse
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import grpc
 import numpy as np
 
+from bench import arguments
 from bench.cases import make_session
 from vaeserve_server import core_queue as core
 from vaeserve_server.turn import Turn
@@ -111,12 +111,7 @@ def _answer(ready: _Ready) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int)
-    parser.add_argument("--folder", type=Path, help="The version's folder of the bundle.")
-    parser.add_argument("--latent", type=int)
-    parser.add_argument("--threads", type=int)
-    options = parser.parse_args()
+    options = arguments.baseline()
     server = grpc.server(ThreadPoolExecutor(1), options=[("grpc.max_receive_message_length", -1)])
     queue = core.CoreQueue(server)
     graphs = {

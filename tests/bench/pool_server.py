@@ -1,26 +1,19 @@
 """Baseline (c): a minimal thread-pool server with `repeated float` messages and no batching."""
 
-import argparse
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 
-from bench import messages
+from bench import arguments, messages
 from bench.cases import Floats, make_session
 
 _THREADS = 16
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int)
-    parser.add_argument("--folder", type=Path, help="The version's folder of the bundle.")
-    parser.add_argument("--latent", type=int)
-    parser.add_argument("--threads", type=int)
-    options = parser.parse_args()
+    options = arguments.baseline()
     sessions = {
         graph: make_session(options.folder / f"{graph}.onnx", options.threads)
         for graph in ("encoder", "decoder")
