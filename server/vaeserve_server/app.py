@@ -30,6 +30,9 @@ from vaeserve_server.turn import Turn
 from vaeserve_server.vae import VaeHandlers
 from vaeserve_server.worker_messages import Served
 
+# Watchers of health that may be sent to at a time.
+_WATCHERS = 32
+
 _log = logging.getLogger(__name__)
 
 
@@ -74,7 +77,9 @@ class App:
             guard=None if config.token_file is None else Tokens(config.token_file).check,
             credentials=server_credentials(config),
         )
-        self._health = Health(self._transport.server)
+        self._health = Health(
+            self._transport.server, self._transport.new_pool(_WATCHERS, "watchers")
+        )
         self._transport.add_reflection(
             (VAE_SERVICE, MODEL_SERVICE, OIP_SERVICE, "grpc.health.v1.Health")
         )
@@ -145,6 +150,7 @@ class App:
         self._draining = True
         if self._catalogue is not None:
             self._catalogue.close(grace_s)
+        self._health.end()
         self._transport.stop(max(0.0, end - time.monotonic()))
         if self._endpoint is not None:
             self._endpoint.shutdown()

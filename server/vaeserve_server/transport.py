@@ -80,12 +80,12 @@ class Transport:
         Raises:
             StartupError: the lane is insisted on and does not work with this grpcio.
         """
-        self._pools = [ThreadPoolExecutor(_HEALTH_CALLS, thread_name_prefix="health")]
+        self._pools: list[ThreadPoolExecutor] = []
         # Unasked, two servers on one port would each get some of the calls, silently.
         options = (*_OPTIONS, ("grpc.so_reuseport", int(reuse_port)))
         self._guard = guard
         self._credentials = credentials
-        self.server = grpc.server(self._pools[0], options=options)
+        self.server = grpc.server(self.new_pool(_HEALTH_CALLS, "health"), options=options)
         self._lane: Lane | None = None
         problem = None if choice == "standard" else core_queue.problem()
         if choice == "standard" or problem is not None:
@@ -102,14 +102,19 @@ class Transport:
         """`lane` or `standard`."""
         return "standard" if self._lane is None else "lane"
 
+    def new_pool(self, threads: int, name: str) -> ThreadPoolExecutor:
+        """Threads that end when the server stops; they are made only when needed."""
+        pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._pools.append(pool)
+        return pool
+
     def add_reflection(self, services: Iterable[str]) -> None:
         """Let tools such as grpcurl ask what there is to call.
 
         Each of their streams holds a thread for as long as it likes, so these have few of their
         own.
         """
-        pool = ThreadPoolExecutor(_REFLECTION_CALLS, thread_name_prefix="reflection")
-        self._pools.append(pool)
+        pool = self.new_pool(_REFLECTION_CALLS, "reflection")
         servicer: Any = reflection.ReflectionServicer((*services, reflection.SERVICE_NAME))
         servicer.ServerReflectionInfo = partial(self._reflect, servicer.ServerReflectionInfo)
         standard.run_in_pool(servicer.ServerReflectionInfo, pool)

@@ -11,6 +11,7 @@ from bench.http2 import ACK, DATA, END_HEADERS, END_STREAM, HEADERS, RESET, SETT
 from support.raw_calls import ENCODE
 from vaeserve_server.app import App
 
+INITIAL_WINDOW_SIZE = 4  # a setting
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -25,9 +26,10 @@ class Wire:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         self._buffer = b""
 
-    def open(self) -> Self:
-        """Say what every HTTP/2 client says first."""
-        self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0, b""))
+    def open(self, window: int | None = None) -> Self:
+        """Say what every HTTP/2 client says first, and how many bytes a stream may be sent."""
+        settings = b"" if window is None else struct.pack(">HI", INITIAL_WINDOW_SIZE, window)
+        self.socket.sendall(PREFACE + frame(SETTINGS, 0, 0, settings))
         return self
 
     def send(self, data: bytes) -> None:
