@@ -19,10 +19,8 @@ SETTINGS = TrainSettings(
 )
 """Seven steps an epoch, of about a millisecond each."""
 
-DATA = load("digits")  # here, where it is loaded once for all processes that are forked
-
 
 def train_on(run: Path) -> None:
     """Begin, or go on where there is something to go on from; a checkpoint every few steps."""
     saving.CHECKPOINT_SECONDS = 0.01
-    train(SETTINGS, DATA, run, resume=(run / run_folder.CONFIG).exists())
+    train(SETTINGS, load("digits"), run, resume=(run / run_folder.CONFIG).exists())

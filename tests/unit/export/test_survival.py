@@ -29,7 +29,10 @@ KILLS = 10
 def processes() -> ForkServerContext:
     """Makes processes that have PyTorch imported already, or each would spend seconds on it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["support.survival", "torch._dynamo"])  # Adam imports it
+    # What is installed: the server of forks does not look where pytest does. Adam imports _dynamo.
+    context.set_forkserver_preload(
+        ["torch._dynamo", "vaeserve_export.training.train", "sklearn.datasets"]
+    )
     return context
 
 
