@@ -149,7 +149,7 @@ class Batcher:
                 if (
                     runner is None
                     or not self._crew.idle(runner)
-                    or self._hand_over.pays(self._queue, self._turn.reading_s)
+                    or self._hand_over.pays(self._queue, self._unanswered, self._turn.reading_s)
                 ):
                     self._call_one(now)
                     return

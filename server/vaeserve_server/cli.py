@@ -139,7 +139,10 @@ def serve(**options: Any) -> None:
     Each option can be set by environment, VAESERVE_ADDRESS for --address. SIGTERM drains and ends
     with 0, a second one ends at once. Exit code 3: could not start.
     """
-    from vaeserve_server import logs  # noqa: PLC0415  loaded only when called
+    from vaeserve_server import heap  # noqa: PLC0415  loaded only when called
+
+    heap.limit_arenas()
+    from vaeserve_server import logs  # noqa: PLC0415
     from vaeserve_server.config import ServerConfig  # noqa: PLC0415
     from vaeserve_server.errors import StartupError  # noqa: PLC0415
 

@@ -10,6 +10,10 @@ from vaeserve_server.run_times import RunTimes
 _COST_S = 400e-6
 _TIMES = 3
 
+# What a lone caller's run may keep the transport's thread from: nobody of its graph, but perhaps
+# another graph's callers.
+_ALONE_S = 1e-3
+
 
 class HandOver:
     """The rule of one queue; the batcher guards it."""
@@ -30,18 +34,20 @@ class HandOver:
         self._answer_times = RunTimes()  # by requests
         self._placement = "thread" if may_wait else placement
 
-    def pays(self, queue: RowQueue, reading_s: float) -> bool:
+    def pays(self, queue: RowQueue, in_flight: int, reading_s: float) -> bool:
         """Whether the next batch shall be handed over.
 
         Args:
             queue: where it waits.
+            in_flight: requests that are not answered, those that wait included. If there are no
+                others, there is nothing to read or to answer meanwhile.
             reading_s: seconds that the transport's thread takes to read a request.
         """
         if self._placement != "auto":
             return self._placement == "thread"
         rows = min(queue.rows, self._max_rows)
         run_s = self._run_times.fastest(rows)
-        if run_s < _COST_S:
+        if run_s < (_ALONE_S if in_flight == len(queue) else _COST_S):
             return False
         requests = min(len(queue), rows)
         return run_s >= _TIMES * (requests * reading_s + self._answer_times.fastest(requests))

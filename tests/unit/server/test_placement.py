@@ -253,6 +253,40 @@ def test_what_takes_less_than_thrice_its_own_reading_and_answering_is_not_handed
         assert b.seen.inline == [3 * reading_s > 1, inline]
 
 
+@pytest.mark.parametrize(("seconds", "inline"), [(0.9e-3, True), (1.1e-3, False)])
+def test_a_lone_callers_run_is_handed_over_only_if_others_would_wait_long(
+    seconds: float, inline: bool
+) -> None:
+    with bench("auto") as b:
+        b.times.record(2, seconds)
+        requests = [b.submit(numbered(0, 1)), b.submit(numbered(1, 1))]
+        b.turn.end()
+        for request in requests:
+            request.check_own_rows()
+        assert b.seen.inline == [inline]
+
+
+def test_while_others_are_answered_the_next_run_is_handed_over() -> None:
+    answering, answered = threading.Event(), threading.Event()
+
+    def answer(_: Outputs | Exception) -> None:
+        answering.set()
+        assert answered.wait(10)
+
+    with bench("auto") as b:
+        b.times.record(8, LONG_S)
+        b.batcher.submit(numbered(0, 8), Call(), answer)
+        b.turn.end()
+        assert answering.wait(10)
+        b.times.record(2, 0.9e-3)
+        request = b.submit(numbered(10, 2))
+        b.turn.end()
+        request.check_own_rows()
+        answered.set()
+        b.wait_until_answered()
+        assert b.seen.inline == [False, False]
+
+
 def test_one_short_run_is_enough_to_know_that_they_are_short() -> None:
     with bench("auto") as b:
         b.times.record(2, LONG_S)
