@@ -41,7 +41,7 @@ class Admission:
             return
         if now >= call.deadline:
             raise DeadlineExceeded("the deadline had passed on arrival", reason="EXPIRED")
-        if not waiting and self._crew.idle_device:
+        if not waiting and self._crew.idle() is not None:
             # The run starts at once: trying costs less than a prediction that may be stale.
             return
         wait_s = self._wait_s(running, waiting + rows)

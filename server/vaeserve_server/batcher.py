@@ -145,11 +145,9 @@ class Batcher:
             with self._lock:
                 if not self._queue.rows:
                     return
-                runner = self._free_runner(now := self._clock())
-                if (
-                    runner is None
-                    or not self._crew.idle(runner)
-                    or self._hand_over.pays(self._queue, self._unanswered, self._turn.reading_s)
+                now, runner = self._clock(), self._crew.idle()
+                if runner is None or self._hand_over.pays(
+                    self._queue, self._unanswered, self._turn.reading_s
                 ):
                     self._call_one(now)
                     return
@@ -158,8 +156,7 @@ class Batcher:
             try:
                 runner.pack(work)
                 runner.run(work)
-                self._end(work)
-                for part in work.parts:
+                for part in self._end(work):
                     self._answer(part)
             except Exception as error:  # noqa: BLE001  the transport's thread serves others too
                 self._die(error, work)
@@ -254,19 +251,21 @@ class Batcher:
         work.runner.run(work)
         self._end(work)
 
-    def _end(self, work: Work) -> None:
-        """A batch was run: the engine is free before anybody is answered."""
+    def _end(self, work: Work) -> tuple[Work, ...]:
+        """A batch was run: the engine is free before anybody is answered, part by part."""
+        parts = work.parts
         with self._lock:
             self._crew.end(work)
-            for part in work.parts:
+            for part in parts:
                 if part.rows:
                     self._run_times.record(part.rows, part.seconds)
             if not work.inline:
-                self._ran += work.parts
+                self._ran += parts
             if self._closed:
                 self._wake.notify_all()
             elif self._crew.packed or (self._queue.rows and not work.inline):
                 self._wake.notify()  # this thread goes on running, or answering if it is the turn's
+        return parts
 
     def _answer(self, work: Work) -> None:
         start = self._clock()

@@ -7,7 +7,7 @@ knows which thread resumes it, so any transport can carry it.
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from vaeserve_server.errors import Cancelled, DeadlineExceeded, ServiceError
 
+T = TypeVar("T")
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Outputs = tuple[Array, ...]
@@ -132,27 +133,24 @@ HEAVY = Heavy()
 
 Done = Callable[[Outputs | Exception], None]
 Answer = Message | bytes
-Reply = Callable[[Answer | Exception], None]
+Reply = Callable[[bytes | Exception], None]
 Steps = Generator[Run | Heavy, Outputs, Answer]
 Handled = Answer | Plain | Steps
 
 
-def run_plain(graph: Graph, rows: Rows, build: Build, call: Call, reply: Reply) -> None:
-    """Run a Plain, and pass the reply or the error on, once.
+def answer_with(build: Callable[[T], bytes], reply: Reply, outcome: T | Exception) -> None:
+    """Pass on what is built of an outcome, or its error."""
+    result: bytes | Exception
+    try:
+        result = outcome if isinstance(outcome, Exception) else build(outcome)
+    except Exception as error:  # noqa: BLE001  every failure is the caller's to see
+        result = error
+    reply(result)
 
-    Raises:
-        ServiceError: refused; `reply` is not called.
-    """
 
-    def answer(outcome: Outputs | Exception) -> None:
-        result: Answer | Exception
-        try:
-            result = outcome if isinstance(outcome, Exception) else build(outcome)
-        except Exception as error:  # noqa: BLE001  every failure is the caller's to see
-            result = error
-        reply(result)
-
-    graph.submit(rows, call, answer)
+def serialised(answer: Answer) -> bytes:
+    """The bytes of an answer; the commonest ones are bytes already."""
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
 class Drive:
@@ -181,7 +179,7 @@ class Drive:
                 step = _send(steps, ())
             step.graph.submit(step.rows, self._call, self.go_on)
         except StopIteration as end:
-            self._reply(end.value)
+            answer_with(serialised, self._reply, end.value)
         except Exception as error:  # noqa: BLE001  every failure is the caller's to see
             self._reply(error)
 

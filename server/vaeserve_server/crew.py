@@ -39,14 +39,12 @@ class Crew:
         """How many devices they are on."""
         return len(self._devices)
 
-    @property
-    def idle_device(self) -> bool:
-        """Whether a device has nothing to do."""
-        return any(map(self.idle, self._free))
-
-    def idle(self, runner: Runner) -> bool:
-        """Whether a runner's device has nothing to do."""
-        return not self._devices[runner.device].batches
+    def idle(self) -> Runner | None:
+        """A runner whose device has nothing to do, if any."""
+        for runner in self._free:
+            if not self._devices[runner.device].batches:
+                return runner
+        return None
 
     def next(self, now: float, *, full: bool) -> Runner | None:
         """Who shall pack the next batch now, if anybody.

@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 
 from vaeserve_server import core_queue as core
-from vaeserve_server.call import Answer, Call
+from vaeserve_server.call import Call
 from vaeserve_server.core_queue import Event, Trailers
 from vaeserve_server.errors import Unauthenticated
-from vaeserve_server.methods import Method, serialised
+from vaeserve_server.methods import Method
 from vaeserve_server.observers import RpcMetrics
 from vaeserve_server.status import RpcStatus, status_of
 from vaeserve_server.timing import ASK, timing_trailer
@@ -86,7 +86,8 @@ class Carrier:
         Asking costs about as much as parsing the request; most calls are answered in the turn in
         which they came, and are spared it.
         """
-        self.send()
+        if self._answers:
+            self.send()
         for call in self.left_open:
             if not call.answered:
                 call.watch()
@@ -106,12 +107,13 @@ class Door:
     """Where the calls of one method come in.
 
     Attributes:
+        ask: asks for one call; raises ValueError once the server stops.
         method: which.
         metrics: its series.
         carrier: shared by all.
     """
 
-    __slots__ = ("_ask", "_kind", "carrier", "method", "metrics")
+    __slots__ = ("_kind", "ask", "carrier", "method", "metrics")
 
     def __init__(
         self,
@@ -134,20 +136,16 @@ class Door:
         self.method = method
         self.metrics = metrics
         self.carrier = carrier
-        self._ask = queue.register(method.path, self)
-
-    def open(self) -> None:
-        """Ask for one more call."""
-        try:
-            self._ask()
-        except ValueError:
-            return  # the server is stopping: no more will come
+        self.ask = queue.register(method.path, self)
 
     def __call__(self, event: Event) -> None:
         """A call has come in, or, without success, none will any more."""
         if not event.success:
             return
-        self.open()
+        try:  # noqa: SIM105  `suppress` is three calls, of every request
+            self.ask()
+        except ValueError:
+            pass  # the server is stopping: no more will come
         # From here on the queue is not shut down before the call is over.
         carrier = self.carrier
         carrier.in_flight += 1
@@ -269,25 +267,21 @@ class UnaryCall(LaneCall):
         if core.was_cancelled(event):
             self.cancelled = True
 
-    def _reply(self, outcome: Answer | Exception) -> None:
+    def _reply(self, outcome: bytes | Exception) -> None:
         """Send the answer, from whichever thread has it."""
+        self.answered = True
+        # If nobody watches for the end of the call yet, that is ours to do.
+        watched = not self._watching.acquire(blocking=False)
         door = self._door
         over = door.carrier.over
         if isinstance(outcome, Exception):
             status = status_of(outcome, door.method.path)
             self._count(status.code)
-            watched = self._claim()
             core.end(self._core, *on_the_wire(status), over, first=True, watched=watched)
             return
-        data, trailers = serialised(outcome), timing_trailer(self)
+        trailers = () if self.timings is None else timing_trailer(self)
         door.metrics.succeeded(time.monotonic() - self._began)
-        answer = core.reply(self._core, data, trailers, over, watched=self._claim())
-        door.carrier.reply(answer)
-
-    def _claim(self) -> bool:
-        """Whether the end of the call is watched already; if not, it is ours to watch."""
-        self.answered = True
-        return not self._watching.acquire(blocking=False)
+        door.carrier.reply(core.reply(self._core, outcome, trailers, over, watched=watched))
 
 
 def on_the_wire(status: RpcStatus) -> tuple[int, str, Trailers]:

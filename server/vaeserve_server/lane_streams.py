@@ -7,10 +7,9 @@ import grpc
 from google.protobuf.message import Message
 
 from vaeserve_server import core_queue as core
-from vaeserve_server.call import Answer
 from vaeserve_server.core_queue import Event, Trailers
 from vaeserve_server.lane_calls import LARGE_BYTES, NO_MESSAGE, LaneCall, on_the_wire
-from vaeserve_server.methods import SERVER_STREAM, serialised
+from vaeserve_server.methods import SERVER_STREAM
 from vaeserve_server.status import status_of
 from vaeserve_server.stream import Slot, Window
 from vaeserve_server.timing import timing_trailer
@@ -95,7 +94,7 @@ class StreamCall(LaneCall):
         else:
             answer()
 
-    def _fill(self, slot: Slot, outcome: Answer | Exception) -> None:
+    def _fill(self, slot: Slot, outcome: bytes | Exception) -> None:
         with self._lock:
             slot.outcome = outcome
             self._send()
@@ -121,7 +120,7 @@ class StreamCall(LaneCall):
             return
         self._sending = True
         self._door.metrics.sent()
-        core.send_message(self._core, serialised(outcome), self._sent, first=self._first)
+        core.send_message(self._core, outcome, self._sent, first=self._first)
         self._first = False
 
     def _sent(self, _: Event) -> None:

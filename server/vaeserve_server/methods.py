@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
 from vaeserve.inference import grpc_service_pb2 as oip_pb
 from vaeserve.v1 import model_service_pb2, vae_service_pb2 as vae_pb
-from vaeserve_server.call import Answer, Call, Drive, Handled, Plain, Reply, run_plain
+from vaeserve_server.call import Call, Drive, Handled, Plain, Reply, answer_with, serialised
 from vaeserve_server.catalogue import ModelHandlers
 from vaeserve_server.errors import InvalidArgument
 from vaeserve_server.layouts import Layouts
@@ -51,7 +52,8 @@ class Method:
             if isinstance(request, bytes):
                 known = self.layouts.find(request)
                 if known is not None:
-                    run_plain(*known, call, reply)
+                    graph, rows, build = known
+                    graph.submit(rows, call, partial(answer_with, build, reply))
                     return
                 handled = self._handle(request)
                 if isinstance(handled, Plain):
@@ -59,11 +61,12 @@ class Method:
             else:
                 handled = self.handler(request)
             if isinstance(handled, Plain):
-                run_plain(*handled, call, reply)
+                end = partial(answer_with, handled.build, reply)
+                handled.graph.submit(handled.rows, call, end)
             elif isinstance(handled, Generator):
                 Drive(handled, call, reply).go_on()
             else:
-                reply(handled)
+                reply(serialised(handled))
         except Exception as error:  # noqa: BLE001  every failure is the caller's to see
             reply(error)
 
@@ -86,11 +89,6 @@ class Method:
             raise InvalidArgument(
                 f"the message is no {kind}", reason="MALFORMED_MESSAGE"
             ) from error
-
-
-def serialised(answer: Answer) -> bytes:
-    """The bytes of an answer; the commonest ones are bytes already."""
-    return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
 def oip_methods(infer: InferHandlers, catalogue: OipCatalogueHandlers) -> list[Method]:

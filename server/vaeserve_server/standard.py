@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
-from vaeserve_server.call import Answer, Call
-from vaeserve_server.methods import BIDI_STREAM, UNARY, Method, serialised
+from vaeserve_server.call import Call
+from vaeserve_server.methods import BIDI_STREAM, UNARY, Method
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.observers import RpcMetrics
 from vaeserve_server.status import status_of
@@ -125,12 +125,12 @@ class _Counted:
 
 def _answer(method: Method, data: bytes, call: Call) -> bytes:
     """Wait for the outcome of one request; its error is raised."""
-    replies: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
+    replies: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
     method.answer(data, call, replies.put)
     outcome = replies.get()
     if isinstance(outcome, Exception):
         raise outcome
-    return serialised(outcome)
+    return outcome
 
 
 def _answers(
@@ -142,11 +142,11 @@ def _answers(
     answer.
     """
     room = _Room()
-    slots: queue.SimpleQueue[tuple[queue.SimpleQueue[Answer | Exception], int] | None]
+    slots: queue.SimpleQueue[tuple[queue.SimpleQueue[bytes | Exception], int] | None]
     slots = queue.SimpleQueue()
 
     def read() -> None:
-        slot: queue.SimpleQueue[Answer | Exception]
+        slot: queue.SimpleQueue[bytes | Exception]
         try:
             for data in messages:
                 metrics.received()
@@ -173,7 +173,7 @@ def _answers(
             outcome = slot.get()
             if isinstance(outcome, Exception):
                 raise outcome
-            yield serialised(outcome)
+            yield outcome
             room.leave(size)
     finally:
         call.cancelled = True

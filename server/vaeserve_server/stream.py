@@ -5,8 +5,6 @@ from collections.abc import Iterator
 
 from google.protobuf.message import Message
 
-from vaeserve_server.call import Answer
-
 WINDOW = 16
 """Requests of one stream that may be unanswered; more are not read."""
 
@@ -14,7 +12,7 @@ MOST_BYTES = 4 << 20
 """Once the unanswered requests hold this much, no more is read either."""
 
 Request = bytes | Message
-Outcome = Answer | Exception
+Outcome = bytes | Exception
 
 
 class Slot:

@@ -2,19 +2,9 @@
 
 import numpy as np
 
-from vaeserve_server.call import Answer, Call, Done, Outputs, Rows, run_plain
+from vaeserve_server.call import Outputs, answer_with
 
 OUTPUTS = (np.zeros((1, 3), np.float32),)
-
-
-class Immediate:
-    """A graph that has its outputs at once."""
-
-    def __init__(self, outcome: Outputs | Exception) -> None:
-        self._outcome = outcome
-
-    def submit(self, rows: Rows, call: Call, done: Done) -> None:
-        done(self._outcome)
 
 
 def ends(outcome: Outputs | Exception, failure: Exception | None = None) -> list[object]:
@@ -25,8 +15,8 @@ def ends(outcome: Outputs | Exception, failure: Exception | None = None) -> list
             raise failure
         return b"reply"
 
-    replies: list[Answer | Exception] = []
-    run_plain(Immediate(outcome), OUTPUTS[0], build, Call(), replies.append)
+    replies: list[bytes | Exception] = []
+    answer_with(build, replies.append, outcome)
     return list(replies)
 
 
