@@ -23,7 +23,7 @@ from support.streams import Stream
 
 STEPS = 10
 STREAMS = 64
-MAY_GROW_MB = 6.0
+MAY_GROW_MB = 4.0
 CORE_THREADS = 2  # by which C-core's own pool varies
 
 
