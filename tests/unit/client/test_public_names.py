@@ -67,7 +67,7 @@ def test_import_takes_under_four_tenths_of_a_second() -> None:
     # Once installed it is compiled, as they are; here Python may have been told not to.
     assert compile_dir(Path(vaeserve.__file__).parent, quiet=1)
     ours, theirs = [], []
-    for _ in range(10):  # one that the machine left in peace
+    for _ in range(40):  # one that the machine left in peace
         ours.append(import_seconds("vaeserve"))
         theirs.append(import_seconds("grpc.aio, grpc_status.rpc_status, numpy"))
         if min(ours) < max(0.4, 1.25 * min(theirs)):
