@@ -5,6 +5,7 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -32,7 +33,7 @@ def test_a_call_does_not_wait_for_a_scrape(own_repository: Path) -> None:
         reader = threading.Thread(target=read_metrics)
         calls: list[float] = []
         with grpc.insecure_channel(ready["address"]) as channel:
-            encode = channel.unary_unary(ENCODE)
+            encode: Any = channel.unary_unary(ENCODE)
             reader.start()
             while reader.is_alive():
                 began = time.monotonic()
