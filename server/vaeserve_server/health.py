@@ -79,6 +79,7 @@ class _Servicer(health_pb2_grpc.HealthServicer):
         self._states = states
         self._senders = senders
         self._watchers: dict[str, set[_Watcher]] = {}
+        self._ended = False
         self._lock = threading.Lock()
 
     def set(self, service: str, state: int) -> None:
@@ -89,8 +90,9 @@ class _Servicer(health_pb2_grpc.HealthServicer):
                 watcher.tell(state)
 
     def end(self) -> None:
-        """End every call of Watch."""
+        """End every call of Watch, those to come included."""
         with self._lock:
+            self._ended = True
             for watchers in self._watchers.values():
                 for watcher in watchers:
                     watcher.tell(None)
@@ -112,7 +114,8 @@ class _Servicer(health_pb2_grpc.HealthServicer):
         leave = partial(self._leave, request.service, watcher)
         with self._lock:
             self._watchers.setdefault(request.service, set()).add(watcher)
-            watcher.tell(self._states.get(request.service, _SERVICE_UNKNOWN))
+            state = self._states.get(request.service, _SERVICE_UNKNOWN)
+            watcher.tell(None if self._ended else state)
         if not context.add_callback(leave):
             leave()
 
