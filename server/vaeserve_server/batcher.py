@@ -156,7 +156,8 @@ class Batcher:
             try:
                 runner.pack(work)
                 runner.run(work)
-                for part in self._end(work):
+                self._end(work)
+                for part in work.parts:
                     self._answer(part)
             except Exception as error:  # noqa: BLE001  the transport's thread serves others too
                 self._die(error, work)
@@ -251,21 +252,19 @@ class Batcher:
         work.runner.run(work)
         self._end(work)
 
-    def _end(self, work: Work) -> tuple[Work, ...]:
-        """A batch was run: the engine is free before anybody is answered, part by part."""
-        parts = work.parts
+    def _end(self, work: Work) -> None:
+        """A batch was run: the engine is free before anybody is answered."""
         with self._lock:
             self._crew.end(work)
-            for part in parts:
+            for part in work.parts:
                 if part.rows:
                     self._run_times.record(part.rows, part.seconds)
             if not work.inline:
-                self._ran += parts
+                self._ran += work.parts
             if self._closed:
                 self._wake.notify_all()
             elif self._crew.packed or (self._queue.rows and not work.inline):
                 self._wake.notify()  # this thread goes on running, or answering if it is the turn's
-        return parts
 
     def _answer(self, work: Work) -> None:
         start = self._clock()

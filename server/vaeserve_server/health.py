@@ -31,8 +31,8 @@ _UNTOLD = -1
 _Send = Callable[[health_pb2.HealthCheckResponse | None], None]
 
 
-class Health:
-    """The health service and what it says."""
+class Health(health_pb2_grpc.HealthServicer):
+    """The health service and what it says; its lock is never held while anybody waits."""
 
     def __init__(self, server: grpc.Server, senders: ThreadPoolExecutor) -> None:
         """Add the service; live, not ready.
@@ -41,65 +41,46 @@ class Health:
             server: which.
             senders: tell the watchers. Each thread may be held by one who does not read.
         """
-        self._states = {"": _SERVING}
-        self._servicer = _Servicer(self._states, senders)
-        for name in (VAE_SERVICE, OIP_SERVICE, MODEL_SERVICE):
-            self._servicer.set(name, _NOT_SERVING)
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+        services = (VAE_SERVICE, OIP_SERVICE, MODEL_SERVICE)
+        self._states = {"": _SERVING} | dict.fromkeys(services, _NOT_SERVING)
+        self._senders = senders
+        self._watchers: dict[str, set[_Watcher]] = {}
+        self._ended = False
+        self._lock = threading.Lock()
+        health_pb2_grpc.add_HealthServicer_to_server(self, server)
 
     def loaded(self, catalogue: Catalogue) -> None:
         """Say what is ready."""
         all_served = _SERVING if catalogue.complete else _NOT_SERVING
-        self._servicer.set(MODEL_SERVICE, _SERVING)
-        self._servicer.set(VAE_SERVICE, all_served)
-        self._servicer.set(OIP_SERVICE, all_served)
+        self._set(MODEL_SERVICE, _SERVING)
+        self._set(VAE_SERVICE, all_served)
+        self._set(OIP_SERVICE, all_served)
         for name in catalogue.models.keys() | catalogue.problems.keys():
             served = name in catalogue.models
-            self._servicer.set(_model(name), _SERVING if served else _NOT_SERVING)
+            self._set(_model(name), _SERVING if served else _NOT_SERVING)
 
     def not_ready(self) -> None:
         """Nothing is ready from now on; the process still lives."""
         for name in list(self._states):
             if name:
-                self._servicer.set(name, _NOT_SERVING)
+                self._set(name, _NOT_SERVING)
 
     def end(self) -> None:
-        """End the calls of all watchers, or they would hold the server as long as they like."""
-        self._servicer.end()
-
-    def is_ready(self, model: str) -> bool:
-        """Whether a model is ready; the whole service for ""."""
-        return self._states.get(_model(model) if model else VAE_SERVICE) == _SERVING
-
-
-class _Servicer(health_pb2_grpc.HealthServicer):
-    """Answers both methods; none of its locks is held while anybody waits."""
-
-    def __init__(self, states: dict[str, int], senders: ThreadPoolExecutor) -> None:
-        self._states = states
-        self._senders = senders
-        self._watchers: dict[str, set[_Watcher]] = {}
-        self._ended = False
-        self._lock = threading.Lock()
-
-    def set(self, service: str, state: int) -> None:
-        """Change a state and have its watchers told."""
-        with self._lock:
-            self._states[service] = state
-            for watcher in self._watchers.get(service, ()):
-                watcher.tell(state)
-
-    def end(self) -> None:
-        """End every call of Watch, those to come included."""
+        """End every call of Watch, those to come included: they would hold a server that stops."""
         with self._lock:
             self._ended = True
             for watchers in self._watchers.values():
                 for watcher in watchers:
                     watcher.tell(None)
 
+    def is_ready(self, model: str) -> bool:
+        """Whether a model is ready; the whole service for ""."""
+        return self._states.get(_model(model) if model else VAE_SERVICE) == _SERVING
+
     def Check(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
+        """See grpc.health.v1."""
         state = self._states.get(request.service)
         if state is None:
             context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
@@ -108,6 +89,7 @@ class _Servicer(health_pb2_grpc.HealthServicer):
     def Watch(  # type: ignore[override]  # noqa: N802  as grpcio calls it, see below
         self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext, send: _Send
     ) -> None:
+        """See grpc.health.v1."""
         context.set_code(grpc.StatusCode.UNAVAILABLE)  # if it is we who end it
         context.set_details("the server is shutting down")
         watcher = _Watcher(send, self._senders)
@@ -121,6 +103,13 @@ class _Servicer(health_pb2_grpc.HealthServicer):
 
     # grpcio then calls it with `send` and keeps no thread until the watcher leaves.
     Watch.experimental_non_blocking = True  # type: ignore[attr-defined]
+
+    def _set(self, service: str, state: int) -> None:
+        """Change a state and have its watchers told."""
+        with self._lock:
+            self._states[service] = state
+            for watcher in self._watchers.get(service, ()):
+                watcher.tell(state)
 
     def _leave(self, service: str, watcher: "_Watcher") -> None:
         with self._lock:

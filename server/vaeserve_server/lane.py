@@ -77,7 +77,7 @@ class Lane:
         """Ask for calls; after the server has been started."""
         for door in self._doors:
             for _ in range(_REQUESTED):
-                door.ask()
+                door.open()
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:

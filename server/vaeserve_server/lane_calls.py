@@ -86,8 +86,7 @@ class Carrier:
         Asking costs about as much as parsing the request; most calls are answered in the turn in
         which they came, and are spared it.
         """
-        if self._answers:
-            self.send()
+        self.send()
         for call in self.left_open:
             if not call.answered:
                 call.watch()
@@ -107,13 +106,12 @@ class Door:
     """Where the calls of one method come in.
 
     Attributes:
-        ask: asks for one call; raises ValueError once the server stops.
         method: which.
         metrics: its series.
         carrier: shared by all.
     """
 
-    __slots__ = ("_kind", "ask", "carrier", "method", "metrics")
+    __slots__ = ("_ask", "_kind", "carrier", "method", "metrics")
 
     def __init__(
         self,
@@ -136,16 +134,20 @@ class Door:
         self.method = method
         self.metrics = metrics
         self.carrier = carrier
-        self.ask = queue.register(method.path, self)
+        self._ask = queue.register(method.path, self)
+
+    def open(self) -> None:
+        """Ask for one more call."""
+        try:
+            self._ask()
+        except ValueError:
+            return  # the server is stopping: no more will come
 
     def __call__(self, event: Event) -> None:
         """A call has come in, or, without success, none will any more."""
         if not event.success:
             return
-        try:  # noqa: SIM105  `suppress` is three calls, of every request
-            self.ask()
-        except ValueError:
-            pass  # the server is stopping: no more will come
+        self.open()
         # From here on the queue is not shut down before the call is over.
         carrier = self.carrier
         carrier.in_flight += 1
@@ -279,8 +281,8 @@ class UnaryCall(LaneCall):
             self._count(status.code)
             core.end(self._core, *on_the_wire(status), over, first=True, watched=watched)
             return
-        trailers = () if self.timings is None else timing_trailer(self)
         door.metrics.succeeded(time.monotonic() - self._began)
+        trailers = timing_trailer(self)
         door.carrier.reply(core.reply(self._core, outcome, trailers, over, watched=watched))
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vaeserve_server.call import Array, Build, Graph, Handled, Plain, Rows
+from vaeserve_server.call import Array, Build, Graph, Handled, Plain
 from vaeserve_server.packing import AsLevels, bare
 
 # What a hostile caller can make us remember: sizes, layouts of one size, and bytes of each.
@@ -42,12 +42,12 @@ class Layouts:
         self._by_size: dict[int, tuple[_Layout, ...]] = {}
         self._tries: dict[int, int] = {}
 
-    def find(self, data: bytes) -> tuple[Graph, Rows, Build] | None:
-        """What a message asks for, as in Plain, if its like was seen before; rows are a view."""
+    def find(self, data: bytes) -> Plain | None:
+        """What a message asks for, if its like was seen before; rows are a view."""
         for head, tail, graph, shape, dtype, as_levels, build in self._by_size.get(len(data), ()):
             if data.startswith(head) and data.endswith(tail):
                 rows: Array = np.ndarray(shape, dtype, data, len(head))
-                return graph, AsLevels(rows) if as_levels else rows, build
+                return Plain(graph, AsLevels(rows) if as_levels else rows, build)
         return None
 
     def learn(self, data: bytes, plain: Plain, handle: Callable[[bytes], Handled]) -> None:

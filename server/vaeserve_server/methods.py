@@ -49,20 +49,10 @@ class Method:
     def answer(self, request: bytes | Message, call: Call, reply: Reply) -> None:
         """Parse, handle, and pass the reply or the error on, once, on whichever thread has it."""
         try:
-            if isinstance(request, bytes):
-                known = self.layouts.find(request)
-                if known is not None:
-                    graph, rows, build = known
-                    graph.submit(rows, call, partial(answer_with, build, reply))
-                    return
-                handled = self._handle(request)
-                if isinstance(handled, Plain):
-                    self.layouts.learn(request, handled, self._handle)
-            else:
-                handled = self.handler(request)
+            handled = self._asked_for(request)
             if isinstance(handled, Plain):
-                end = partial(answer_with, handled.build, reply)
-                handled.graph.submit(handled.rows, call, end)
+                graph, rows, build = handled
+                graph.submit(rows, call, partial(answer_with, build, reply))
             elif isinstance(handled, Generator):
                 Drive(handled, call, reply).go_on()
             else:
@@ -77,6 +67,17 @@ class Method:
             InvalidArgument: the bytes are no such message.
         """
         return iter((data,) if self.parts is None else self.parts(self._parse(data)))
+
+    def _asked_for(self, request: bytes | Message) -> Handled:
+        if not isinstance(request, bytes):
+            return self.handler(request)
+        known = self.layouts.find(request)
+        if known is not None:
+            return known
+        handled = self._handle(request)
+        if isinstance(handled, Plain):
+            self.layouts.learn(request, handled, self._handle)
+        return handled
 
     def _handle(self, data: bytes) -> Handled:
         return self.handler(self._parse(data))

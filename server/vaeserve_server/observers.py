@@ -3,7 +3,6 @@
 import threading
 import time
 from collections import Counter
-from itertools import starmap
 from typing import NamedTuple
 
 import grpc
@@ -162,7 +161,7 @@ class GraphMetrics:
             for inline, where in ((True, "inline"), (False, "thread"))
         }
         self.statistics = GraphStatistics(self.settle)
-        self._kept: list[tuple[int, int, float, list[float], str, bool, float]] = []
+        self._kept: list[_Batch] = []
         self._lock = threading.Lock()
         self._rejections = {why: series.rejected.labels(*labels, why) for why in _REJECT_REASONS}
 
@@ -183,7 +182,7 @@ class GraphMetrics:
     ) -> None:
         """See runner.Observer; counted later, since counting one batch costs as much as many."""
         ended = time.time()
-        self._kept.append((rows, padding, seconds, waits, close_reason, inline, ended))
+        self._kept.append(_Batch(rows, padding, seconds, waits, close_reason, inline, ended))
         if len(self._kept) >= _KEPT_BATCHES:
             self.settle()
 
@@ -191,9 +190,8 @@ class GraphMetrics:
         """Count what was kept."""
         with self._lock:
             # Others go on appending behind these.
-            kept = self._kept[:]
-            del self._kept[: len(kept)]
-            taken = list(starmap(_Batch, kept))
+            taken = self._kept[:]
+            del self._kept[: len(taken)]
             self._run_seconds.observe_many(batch.seconds for batch in taken)
             self._batch_rows.observe_many(batch.rows for batch in taken)
             self._padding.observe_many(batch.padding for batch in taken)

@@ -5,10 +5,9 @@ The three steps may be taken by three threads: only the middle one needs the eng
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, Protocol
 
-from vaeserve_server.call import Outputs, Rows, Timing
+from vaeserve_server.call import Outputs, Timing
 from vaeserve_server.engine import EngineLostError, EngineMemoryError, Slot
 from vaeserve_server.errors import InvalidArgument, OutOfMemory, ServiceError, Unavailable
 from vaeserve_server.packing import AsLevels, bare, finite
@@ -135,10 +134,10 @@ class Runner:
         items, work.packed = work.items, None
         try:
             if items:
-                packed = self._packer.pack(_bare_rows(items))
+                packed = self._packer.pack([bare(item.rows) for item in items])
                 if not self._packer.sound(packed):
                     self._drop_unsound(items)
-                    packed = items and self._packer.pack(_bare_rows(items))
+                    packed = items and self._packer.pack([bare(item.rows) for item in items])
                 work.packed = packed if items else None
         except Exception as error:  # noqa: BLE001  goes to exactly this batch's callers
             work.outcome = error
@@ -219,7 +218,7 @@ class Runner:
             elif error is not None:
                 self._fail(item, error)
             else:
-                own = tuple(map(itemgetter(slice(begin, end)), outputs))
+                own = tuple([output[begin:end] for output in outputs])
                 if all_finite or all(map(finite, own)):
                     item.finish(own)
                 else:
@@ -255,11 +254,6 @@ class Runner:
         """Answer a request with an error, and count it."""
         item.finish(error)
         self._observer.rejected(error.reason)
-
-
-def _bare_rows(items: list[Item]) -> list[Rows]:
-    rows = [item.rows for item in items]
-    return list(map(bare, rows)) if AsLevels in map(type, rows) else rows
 
 
 def end_of(cause: BaseException | None) -> Exception:
