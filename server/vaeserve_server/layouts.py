@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vaeserve_server.call import Array, Build, Graph, Handled, Plain
-from vaeserve_server.packing import AsLevels, bare
+from vaeserve_server.call import Build, Graph, Handled, Plain
+from vaeserve_server.packing import AsLevels, Sent, bare
 
 # What a hostile caller can make us remember: sizes, layouts of one size, and bytes of each.
 _MOST_SIZES = 256
@@ -43,10 +43,11 @@ class Layouts:
         self._tries: dict[int, int] = {}
 
     def find(self, data: bytes) -> Plain | None:
-        """What a message asks for, if its like was seen before; rows are a view."""
+        """What a message asks for, if its like was seen before; rows are still in it."""
         for head, tail, graph, shape, dtype, as_levels, build in self._by_size.get(len(data), ()):
             if data.startswith(head) and data.endswith(tail):
-                rows: Array = np.ndarray(shape, dtype, data, len(head))
+                array = memoryview(data)[len(head) : len(data) - len(tail)]
+                rows = Sent(array, shape, dtype)
                 return Plain(graph, AsLevels(rows) if as_levels else rows, build)
         return None
 

@@ -208,6 +208,7 @@ class Runner:
         error = outcome if isinstance(outcome, Exception) else None
         outputs = () if isinstance(outcome, Exception) else outcome
         all_finite = all(map(finite, outputs))
+        alone = len(work.items) == 1
         begin = 0
         now = self._clock()
         for item in work.items:
@@ -218,7 +219,7 @@ class Runner:
             elif error is not None:
                 self._fail(item, error)
             else:
-                own = tuple([output[begin:end] for output in outputs])
+                own = outputs if alone else tuple([output[begin:end] for output in outputs])
                 if all_finite or all(map(finite, own)):
                     item.finish(own)
                 else:

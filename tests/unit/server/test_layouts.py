@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays as any_array
 from vaeserve.v1 import arrays, vae_service_pb2 as pb
 from vaeserve_server.call import Graph, Handled, Outputs, Plain
 from vaeserve_server.layouts import Layouts
-from vaeserve_server.packing import AsLevels
+from vaeserve_server.packing import AsLevels, Sent
 
 SHAPE = (2, 3)
 GRAPH = cast("Graph", object())
@@ -46,8 +46,8 @@ def test_rows_of_any_bits(messages: list[np.ndarray[Any, np.dtype[np.uint32]]]) 
         graph, rows, made = found
         assert graph is GRAPH
         assert made is build
-        assert isinstance(rows, np.ndarray)
-        np.testing.assert_array_equal(rows.view(np.uint32), bits)
+        assert isinstance(rows, Sent)
+        np.testing.assert_array_equal(rows.array.view(np.uint32), bits)
 
 
 def test_what_is_wanted_of_the_outputs_is_kept() -> None:
@@ -61,8 +61,8 @@ def test_what_is_wanted_of_the_outputs_is_kept() -> None:
     assert found is not None
     _, rows, _ = found
     assert isinstance(rows, AsLevels)
-    assert isinstance(rows.rows, np.ndarray)
-    np.testing.assert_array_equal(rows.rows.view(np.uint32), bits + 1)
+    assert isinstance(rows.rows, Sent)
+    np.testing.assert_array_equal(rows.rows.array.view(np.uint32), bits + 1)
 
 
 def test_another_model_of_the_same_length_is_another_message() -> None:

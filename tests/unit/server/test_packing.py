@@ -1,5 +1,6 @@
 """Rows of many requests in one buffer: what one by one would give, and who is at fault."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis.extra.numpy import arrays as any_array
 from vaeserve.v1.noise import FIRST_ROW_LIMIT, Block, Stream, standard_normal
 from vaeserve_server.call import Floats, Rows
 from vaeserve_server.errors import ServiceError
-from vaeserve_server.packing import Buffers, Packer, PriorDraws, model_values, picture_levels
+from vaeserve_server.packing import Buffers, Packer, PriorDraws, Sent, model_values, picture_levels
 
 SHAPE = (2, 3)
 LEVELS = picture_levels(1 / 255, 0.0)
@@ -30,6 +31,15 @@ DRAWS = st.builds(
 )
 
 
+def sent(part: Any) -> Sent:
+    """Rows within a message, not where a processor would have them."""
+    data = memoryview(b"?" + part.tobytes() + b"?")[1:-1]
+    return Sent(data, part.shape, part.dtype)
+
+
+ARRAYS = FLOATS | PICTURES
+
+
 def packer(*, unit_interval: bool = False) -> Packer:
     buffers = Buffers(np.zeros(of_shape(256), np.float32))
     return Packer(buffers, field="x", unit_interval=unit_interval, levels=LEVELS)
@@ -37,6 +47,8 @@ def packer(*, unit_interval: bool = False) -> Packer:
 
 def alone(part: Any) -> Floats:
     """What the rows of one request are, by the plain definitions."""
+    if isinstance(part, Sent):
+        return alone(part.array)
     if isinstance(part, PriorDraws):
         seed, first_row, rows = part.block
         eps = standard_normal(seed, Stream.PRIOR, first_row=first_row, rows=rows, size=6)
@@ -48,7 +60,7 @@ def alone(part: Any) -> Floats:
     return np.asarray(part, np.float32)
 
 
-@given(parts=st.lists(FLOATS | PICTURES | DRAWS, min_size=1, max_size=12))
+@given(parts=st.lists(ARRAYS | ARRAYS.map(sent) | DRAWS, min_size=1, max_size=12))
 def test_any_mixture_is_as_one_by_one(parts: list[Rows]) -> None:
     made = packer()
     made.pack([np.full(of_shape(256), np.nan, np.float32)])  # the buffer is used again
@@ -58,20 +70,24 @@ def test_any_mixture_is_as_one_by_one(parts: list[Rows]) -> None:
     np.testing.assert_array_equal(packed.view(np.uint32), expected.view(np.uint32))
 
 
-@given(parts=st.lists(FLOATS, min_size=1, max_size=12), unit_interval=st.booleans())
-def test_the_fault_is_found_where_it_is(parts: list[Floats], unit_interval: bool) -> None:
+@given(
+    parts=st.lists(FLOATS, min_size=1, max_size=12),
+    unit_interval=st.booleans(),
+    given_as=st.sampled_from((np.asarray, sent)),
+)
+def test_the_fault_is_found_where_it_is(
+    parts: list[Floats], unit_interval: bool, given_as: Callable[[Floats], Rows]
+) -> None:
     made = packer(unit_interval=unit_interval)
     low, high = (-1e-5, 1 + 1e-5) if unit_interval else (-np.inf, np.inf)
-    sound = [
+    is_sound = [
         bool(np.isfinite(part).all() and (part >= low).all() and (part <= high).all())
         for part in parts
     ]
-    packed = made.pack(parts)
-    assert made.sound(packed) == all(sound)
-    begin = 0
-    for part, good in zip(parts, sound, strict=True):
-        problem = made.problem(packed[begin : begin + len(part)])
-        begin += len(part)
+    rows = [given_as(part) for part in parts]
+    assert made.sound(made.pack(rows)) == all(is_sound)
+    for part, asked, good in zip(parts, rows, is_sound, strict=True):
+        problem = made.problem(asked)
         assert (problem is None) == good
         if problem is not None:
             finite = bool(np.isfinite(part).all())
