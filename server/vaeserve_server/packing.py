@@ -20,7 +20,11 @@ from vaeserve_server.errors import InvalidArgument, ServiceError
 _ROUNDING = 1e-5
 
 _LARGEST = float(np.finfo(np.float32).max)
-_RANGES = {False: (-_LARGEST, _LARGEST), True: (-_ROUNDING, 1 + _ROUNDING)}
+# What float32 makes of them: that is what values are compared with.
+_RANGES = {
+    False: (-_LARGEST, _LARGEST),
+    True: (float(np.float32(-_ROUNDING)), float(np.float32(1 + _ROUNDING))),
+}
 _FLOAT32 = np.dtype(np.float32)
 _UINT8 = np.dtype(np.uint8)
 
