@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import vaeserve
-from unit.client.scripted_server import INPUT_SHAPE, Failure, Script
+from unit.client.scripted_server import INPUT_SHAPE, Failure, Script, serving
 from vaeserve import AsyncClient, Client, InvalidInput, VersionChanged
 from vaeserve.v1 import vae_service_pb2 as pb
 
@@ -150,18 +150,34 @@ def test_another_version_ends_the_stream(script: Script) -> None:
             list(stream)
 
 
-def test_a_closed_stream_cancels_what_is_under_way(script: Script) -> None:
-    held, gone = threading.Event(), threading.Event()
-    with Client(script.address, timeout=30) as client:
-        stream = client.model("digits").encode_stream(batches(20))
-        next(stream)
-        script.before = lambda _: held.wait(20)
-        next(stream)
-        before = len(script.requests)
-        stream.close()
-        held.set()
-        gone.wait(0.1)
-        assert len(script.requests) <= before + MOST_AHEAD
+class _HeldFromTheThird(Script):
+    """Keeps every batch of five but the first two waiting until `answer` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived, self.gone = threading.Semaphore(0), threading.Semaphore(0)
+        self.answer = threading.Event()
+
+    def Encode(self, request: Any, context: Any) -> Any:  # noqa: N802
+        if request.first_row >= 10:
+            context.add_callback(self.gone.release)
+            self.arrived.release()
+            self.answer.wait(10)
+        return super().Encode(request, context)
+
+
+def test_a_closed_stream_cancels_what_is_under_way() -> None:
+    with serving(_HeldFromTheThird()) as script:
+        assert isinstance(script, _HeldFromTheThird)
+        with Client(script.address, timeout=30) as client:
+            stream = client.model("digits").encode_stream(batches(20), draws=1)
+            next(stream), next(stream)
+            assert script.arrived.acquire(timeout=10)
+            assert not script.gone.acquire(blocking=False)
+            stream.close()
+            assert script.gone.acquire(timeout=10)  # while the connection stands
+            script.answer.set()
+        assert len(script.sent(pb.EncodeRequest)) <= 2 + MOST_AHEAD
 
 
 def test_a_wrong_number_is_said_before_anything_is_sent(collect: Collect, script: Script) -> None:
