@@ -32,7 +32,7 @@ def encode(
     draws: int,
     seed: int | None,
 ) -> None:
-    """Encode the pictures of IN (.png, .npy, .npz, or -) to mu, log_var and draws."""
+    """Encode the pictures of IN (.png, .jpg, .npy, .npz, or -) to mu, log_var and draws."""
     with model_at(address, model) as handle:
         rows = _files.read_pictures(sources, handle.info)
         posterior = handle.encode(rows, draws=draws, seed=seed)
@@ -108,7 +108,7 @@ def reconstruct(
     draw: bool,
     seed: int | None,
 ) -> None:
-    """Encode and decode the pictures of IN (.png, .npy, .npz, or -)."""
+    """Encode and decode the pictures of IN (.png, .jpg, .npy, .npz, or -)."""
     with model_at(address, model) as handle:
         rows = _files.read_pictures(sources, handle.info)
         used = seed_or_new(seed) if draw else None

@@ -1,4 +1,4 @@
-"""Arrays from and to .npy, .npz, .png and .csv, in files and pipes, for the command line."""
+"""Arrays of .npy, .npz, .png and .jpg, to them (.jpg left out) and .csv, in files and pipes."""
 
 import csv
 import io
@@ -22,7 +22,8 @@ from vaeserve._latents import Array, Latents
 
 _GAP = 2  # pixels between the pictures of a grid
 _ID = "latent_space_id"
-_STARTS = {b"\x93NUMPY": "npy", b"PK": "npz", b"\x89PNG": "png"}
+_STARTS = {b"\x93NUMPY": "npy", b"PK": "npz", b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg"}
+_PICTURES = ("png", "jpeg")
 
 # What numpy, zipfile and Pillow raise, each for another place where a file is damaged.
 _DAMAGED = (
@@ -44,7 +45,7 @@ class Source(NamedTuple):
 
     Attributes:
         name: what messages call it.
-        kind: "png", "npy" or "npz"; empty for what is none of them.
+        kind: "png", "jpeg", "npy" or "npz"; empty for what is none of them.
         content: where they are, or the bytes themselves.
     """
 
@@ -85,13 +86,13 @@ def read_pictures(sources: Sequence[Source], info: ModelInfo) -> Array:
     """Read input rows.
 
     Args:
-        sources: each a PNG with one picture of the model's size, of any colours that `levels_of`
-            turns into the model's; npy; or npz with one array or one named x_hat, or as training
-            data is: images, x or train.
+        sources: each a PNG or JPEG with one picture of the model's size, of any colours that
+            `levels_of` turns into the model's; npy; or npz with one array or one named x_hat, or as
+            training data is: images, x or train.
         info: the model.
 
     Returns:
-        What they hold, one after the other; a PNG as uint8 levels of input_shape.
+        What they hold, one after the other; a picture as uint8 levels of input_shape.
 
     Raises:
         InvalidInput: one cannot be read as that or does not fit the model, or levels and model
@@ -222,10 +223,10 @@ def _batch(source: Source, info: ModelInfo) -> Array:
 
 
 def _rows(source: Source, info: ModelInfo) -> Array:
-    if source.kind == "png":
-        return _read_png(source, info)
+    if source.kind in _PICTURES:
+        return _read_picture(source, info)
     if not source.kind:
-        raise InvalidInput(f"{source.name} is no .png, .npy or .npz that can be read")
+        raise InvalidInput(f"{source.name} is no .png, .jpg, .npy or .npz that can be read")
     return _read_arrays(source, ("x_hat", "images", "x", "train"))[0]
 
 
@@ -238,13 +239,14 @@ def _channels_last(pictures: Array) -> Array:
     raise InvalidInput(f"rows of shape {list(pictures.shape[1:])} are no pictures; write .npy")
 
 
-def _read_png(source: Source, info: ModelInfo) -> Array:
-    """One picture, [*input_shape] uint8."""
-    from PIL import Image  # noqa: PLC0415  only needed for PNG
+def _read_picture(source: Source, info: ModelInfo) -> Array:
+    """One picture, [*input_shape] uint8, the way up that its camera noted."""
+    from PIL import Image, ImageOps  # noqa: PLC0415  only needed for pictures
 
+    formats = [kind.upper() for kind in _PICTURES]
     try:
-        with source.open() as file, Image.open(file, formats=("PNG",)) as picture:
-            picture.load()
+        with source.open() as file, Image.open(file, formats=formats) as stored:
+            picture = ImageOps.exif_transpose(stored)
     except (*_DAMAGED, Image.DecompressionBombError) as exc:
         raise InvalidInput(f"{source.name} is no picture that can be read") from exc
     return levels_of(picture, info, source.name)

@@ -65,7 +65,7 @@ def test_an_empty_pipe(script: Script) -> None:
     result = vaeserve("encode", script.address, "-", "--json")
     assert (result.exit_code, result.output) == (
         1,
-        "Error: standard input is no .png, .npy or .npz that can be read\n",
+        "Error: standard input is no .png, .jpg, .npy or .npz that can be read\n",
     )
 
 
@@ -164,19 +164,40 @@ def test_standard_input_is_read_once(script: Script, words: tuple[str, ...]) -> 
     assert script.requests == []
 
 
-def test_a_file_without_a_suffix_is_what_its_first_bytes_say(
-    script: Script, tmp_path: Path
+@pytest.mark.parametrize("name", ["picture", "x.png", "x.jpg", "X.JPEG"])
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_a_file_is_what_its_first_bytes_say(
+    script: Script, tmp_path: Path, name: str, form: str
 ) -> None:
     levels = np.rint(pictures(1)[0] * 255).astype(np.uint8)
-    with (tmp_path / "picture").open("wb") as file:
-        Image.fromarray(levels).save(file, "PNG")
-    told = json.loads(piped("encode", script.address, tmp_path / "picture", "--json"))
-    with Client(script.address) as client:
-        expected = client.model("digits").encode(levels).mu
+    with (tmp_path / name).open("wb") as file:
+        Image.fromarray(levels).save(file, form)
+    told = json.loads(piped("encode", script.address, tmp_path / name, "--json"))
+    with Client(script.address) as client, Image.open(tmp_path / name) as picture:
+        expected = client.model("digits").encode(np.asarray(picture)).mu
     np.testing.assert_array_equal(np.float32(told["mu"]), expected)
-    Image.fromarray(levels).save(tmp_path / "x.jpg")
-    result = vaeserve("encode", script.address, tmp_path / "x.jpg", "--json")
-    assert "x.jpg is no .png, .npy or .npz that can be read" in result.output
+
+
+def test_another_picture_is_refused(script: Script, tmp_path: Path) -> None:
+    Image.new("L", (3, 2)).save(tmp_path / "x.gif")
+    result = vaeserve("encode", script.address, tmp_path / "x.gif", "--json")
+    assert "x.gif is no .png, .jpg, .npy or .npz that can be read" in result.output
+
+
+def test_a_picture_is_taken_the_way_up_that_its_camera_noted(
+    script: Script, tmp_path: Path
+) -> None:
+    picture = Image.fromarray(np.rint(pictures(1)[0] * 255).astype(np.uint8))
+    noted = Image.Exif()
+    noted[0x0112] = 6  # to be turned by a quarter, clockwise
+    for name, exif in (("up.png", None), ("lying.png", noted)):
+        stored = picture if exif is None else picture.rotate(90, expand=True)
+        stored.save(tmp_path / name, exif=exif)
+    up, lying = (
+        piped("encode", script.address, tmp_path / name, "--json")
+        for name in ("up.png", "lying.png")
+    )
+    assert up == lying
 
 
 @pytest.mark.parametrize(
