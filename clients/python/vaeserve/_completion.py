@@ -1,9 +1,13 @@
 """`vaeserve completion`: the script that makes a shell complete this command line."""
 
 import click
-from click.shell_completion import BashComplete, get_completion_class
+from click.shell_completion import (
+    BashComplete,
+    FishComplete,
+    ShellComplete,
+    ZshComplete,
+)
 
-_SHELLS = ("bash", "zsh", "fish")
 _VARIABLE = "_VAESERVE_COMPLETE"  # click's name for it
 _HELP = """Print the completion script for SHELL.
 
@@ -45,13 +49,42 @@ complete -o nosort -F %(complete_func)s %(prog_name)s
 """
 
 
+class _Zsh(ZshComplete):
+    """To zsh --model=di is one word; what click completes is what stands behind the =."""
+
+    source_template = ZshComplete.source_template.replace(
+        "%(complete_func)s() {\n",
+        "%(complete_func)s() {\n    [[ $PREFIX == -*=* ]] && compset -P '*='\n",
+        1,
+    ).replace("compadd -U", 'compadd -i "$IPREFIX" -U', 1)
+
+
+class _Fish(FishComplete):
+    """To fish, too, which takes what begins with the whole word only."""
+
+    source_template = (
+        FishComplete.source_template.replace(
+            "    for completion in",
+            "    set -l option (string match -r -- '^-[^=]*=' (commandline -t));\n"
+            "    for completion in",
+            1,
+        )
+        .replace("echo $metadata[2];", 'echo "$option$metadata[2]";', 1)
+        .replace(
+            "__fish_complete_path $metadata[2];",
+            '__fish_complete_path $metadata[2] | string replace -r -- "^" "$option";',
+            1,
+        )
+    )
+
+
+_OURS: dict[str, type[ShellComplete]] = {"bash": _Bash, "zsh": _Zsh, "fish": _Fish}
+
+
 @click.command(help=_HELP)
-@click.argument("shell", type=click.Choice(_SHELLS))
+@click.argument("shell", type=click.Choice(list(_OURS)))
 @click.pass_context
 def completion(ctx: click.Context, *, shell: str) -> None:
     """Print a completion script."""
-    kind = _Bash if shell == "bash" else get_completion_class(shell)
-    if kind is None:  # click without it is newer than this
-        raise click.ClickException(f"this version of click completes nothing in {shell}")
-    script = kind(ctx.find_root().command, {}, "vaeserve", _VARIABLE)
+    script = _OURS[shell](ctx.find_root().command, {}, "vaeserve", _VARIABLE)
     click.echo(script.source())
