@@ -10,9 +10,9 @@ from vaeserve_server.call import HEAVY, Floats, Steps
 from vaeserve_server.chaining import straight_paths
 from vaeserve_server.errors import InvalidArgument, TooManyRows
 from vaeserve_server.generating import chained, generated
+from vaeserve_server.levels import model_values
 from vaeserve_server.models import Model
 from vaeserve_server.options import generate_outputs
-from vaeserve_server.packing import model_values
 from vaeserve_server.phases import HEAVY_FLOATS, run
 
 _PATHS = {

@@ -9,7 +9,7 @@ from vaeserve.v1 import model_pb2
 from vaeserve_server.batcher import Batcher
 from vaeserve_server.call import Floats
 from vaeserve_server.errors import NotFound
-from vaeserve_server.packing import picture_levels
+from vaeserve_server.levels import picture_levels
 from vaeserve_server.replies import Forms
 from vaeserve_server.toolkit import Toolkit
 

@@ -14,23 +14,12 @@ import numpy.typing as npt
 
 from vaeserve.v1.noise import Block, Stream, standard_normal_blocks
 from vaeserve_server.call import Array, Floats, Rows
-from vaeserve_server.errors import InvalidArgument, ServiceError
+from vaeserve_server.errors import ServiceError
+from vaeserve_server.levels import exact_divisor, model_values
+from vaeserve_server.soundness import in_range, surely_in_unit_interval, value_problem
 
-# Probabilities that a caller computed may leave [0, 1] by this much.
-_ROUNDING = 1e-5
-
-_LARGEST = float(np.finfo(np.float32).max)
-# What float32 makes of them: that is what values are compared with.
-_RANGES = {
-    False: (-_LARGEST, _LARGEST),
-    True: (float(np.float32(-_ROUNDING)), float(np.float32(1 + _ROUNDING))),
-}
 _FLOAT32 = np.dtype(np.float32)
 _UINT8 = np.dtype(np.uint8)
-
-# The bits of a float in [0, 1] are, as a whole number, at most those of 1; of one that is negative,
-# larger, infinite or NaN they are more.
-_BITS_OF_ONE = int(np.float32(1).view(np.uint32))
 
 
 class Sent(NamedTuple):
@@ -116,40 +105,6 @@ def prior_latents(draws: Sequence[PriorDraws], shape: Sequence[int]) -> Floats:
     return eps.reshape(-1, *shape)
 
 
-def value_problem(values: Floats, field: str, *, unit_interval: bool) -> ServiceError | None:
-    """What is wrong with one request's values, in words for its caller; None if nothing is.
-
-    Args:
-        values: float32, any shape.
-        field: where they stand in the request.
-        unit_interval: whether only values in [0, 1] are right.
-    """
-    if _sound(values, *_RANGES[unit_interval]):
-        return None
-    if not np.isfinite(values).all():
-        return InvalidArgument("holds NaN or Inf", reason="NOT_FINITE", field=field)
-    return InvalidArgument(
-        f"this model takes values in [0, 1], here are {values.min():g} to {values.max():g}; "
-        "levels 0..255 go as uint8",
-        reason="INVALID_TENSOR",
-        field=field,
-    )
-
-
-def model_values(rows: Array, levels: Floats | None) -> Floats:
-    """Input rows as an encoder sees them.
-
-    Args:
-        rows: float32 values or uint8 levels, any shape.
-        levels: float32 [256], the value of each level; None where there are no pictures.
-    """
-    if rows.dtype != np.uint8:
-        return rows.astype(np.float32, copy=False)
-    if levels is None:
-        raise TypeError("levels of a model without pictures: this is a bug")
-    return np.take(levels, rows.astype(np.uint8, copy=False))
-
-
 class Packer:
     """Joins the rows of a batch in one buffer, and tells whether a model may see them."""
 
@@ -179,6 +134,11 @@ class Packer:
         # caches, they take a third to a half of the time. See docs/performance.md.
         self._bytes = buffers.values.data.cast("B")
         self._bits = buffers.values.reshape(-1).view(np.uint32)
+        # Levels are turned into values here, all at once, where the engine does not do it.
+        self._staged = buffers.levels
+        if self._staged is None and levels is not None:
+            self._staged = np.empty(buffers.values.shape, np.uint8)
+        self._divisor = None if levels is None else exact_divisor(levels)
 
     def pack(self, parts: Sequence[Rows]) -> Array:
         """Join rows.
@@ -192,14 +152,10 @@ class Packer:
             them; overwritten by the next call.
         """
         packed = self._buffers.values[: sum(map(len, parts))]
-        sent = [part.data for part in parts if type(part) is Sent and part.dtype == _FLOAT32]
-        if len(sent) == len(parts):
-            begin = 0
-            for data in sent:
-                end = begin + len(data)
-                self._bytes[begin:end] = data
-                begin = end
+        if _join(parts, _FLOAT32, self._bytes):
             return packed
+        if self._staged is not None and _join(parts, _UINT8, self._staged.data.cast("B")):
+            return self._of_levels(self._staged[: len(packed)], packed)
         parts = [part.array if type(part) is Sent else part for part in parts]
         floats = [part for part in parts if type(part) is np.ndarray and part.dtype == _FLOAT32]
         if len(floats) == len(parts):
@@ -229,15 +185,22 @@ class Packer:
                 begin = end
         return packed
 
+    def _of_levels(self, staged: Array, packed: Floats) -> Array:
+        """Levels as the engine takes them: as they are, or as values in the place for those."""
+        if self._levels is None or self._buffers.levels is not None:
+            return staged
+        if self._divisor is not None:
+            return np.divide(staged, self._divisor, out=packed)
+        # Every level is in the table; to clip spares a copy of what is written.
+        return np.take(self._levels, staged, out=packed, mode="clip")
+
     def sound(self, rows: Array) -> bool:
         """Whether every value of what was packed last is finite and in range, as levels are."""
         if rows.dtype == _UINT8:
             return True
-        if self._unit_interval:
-            bits = self._bits[: rows.size]
-            if bits.item(bits.argmax()) <= _BITS_OF_ONE:
-                return True  # in one pass; -0.0 and what rounding left take the longer way
-        return _sound(rows, *_RANGES[self._unit_interval])
+        if self._unit_interval and surely_in_unit_interval(self._bits[: rows.size]):
+            return True
+        return in_range(rows, unit_interval=self._unit_interval)
 
     def problem(self, part: Rows) -> ServiceError | None:
         """What is wrong with one request's rows; see `value_problem`."""
@@ -248,26 +211,14 @@ class Packer:
         return value_problem(part, self._field, unit_interval=self._unit_interval)
 
 
-def finite(values: Array) -> bool:
-    """Whether no value is NaN or infinite."""
-    return values.dtype == _UINT8 or _sound(values, *_RANGES[False])
-
-
-def _sound(values: Array, low: float, high: float) -> bool:
-    # The place of a NaN counts as that of the least and of the largest; no comparison lets it pass.
-    return bool(values.item(values.argmin()) >= low and values.item(values.argmax()) <= high)
-
-
-def to_levels(values: Array, scale: float, offset: float) -> npt.NDArray[np.uint8]:
-    """The uint8 level nearest to each model value."""
-    levels = (values - np.float32(offset)) / np.float32(scale)
-    rounded: npt.NDArray[np.uint8] = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-    return rounded
-
-
-def picture_levels(scale: float, offset: float) -> npt.NDArray[np.float32]:
-    """The model value of each uint8 level.
-
-    In doubles first, so that it is the float nearest to level / 255, as callers compute it.
-    """
-    return (np.arange(256) * scale + offset).astype(np.float32)
+def _join(parts: Sequence[Rows], dtype: np.dtype[Any], target: memoryview) -> bool:
+    """Copy rows one behind the other, if all of them stand in messages and are of this type."""
+    sent = [part.data for part in parts if type(part) is Sent and part.dtype == dtype]
+    if len(sent) < len(parts):
+        return False
+    begin = 0
+    for data in sent:
+        end = begin + len(data)
+        target[begin:end] = data
+        begin = end
+    return True

@@ -14,10 +14,10 @@ from vaeserve_server import rows
 from vaeserve_server.batcher import Batcher
 from vaeserve_server.call import HEAVY, Floats, Heavy, Outputs, Rows, Run
 from vaeserve_server.chaining import each_once
+from vaeserve_server.levels import model_values
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.models import Model
 from vaeserve_server.nats import reconstruction_nats
-from vaeserve_server.packing import model_values
 
 Phase = Generator[Run | Heavy, Outputs, Outputs]
 

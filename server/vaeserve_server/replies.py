@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from vaeserve.v1 import arrays, model_pb2, tensor_pb2, vae_service_pb2 as pb
 from vaeserve_server.call import Outputs
-from vaeserve_server.packing import to_levels
+from vaeserve_server.levels import to_levels
 
 # Two of them never meet by chance, and cutting checks that none did.
 _MARK = 16

@@ -8,8 +8,10 @@ from vaeserve.v1 import arrays, tensor_pb2
 from vaeserve.v1.noise import FIRST_ROW_LIMIT
 from vaeserve_server.call import Floats, Rows
 from vaeserve_server.errors import InvalidArgument, LatentSpaceMismatch, TooManyRows
+from vaeserve_server.levels import to_levels
 from vaeserve_server.models import Model
-from vaeserve_server.packing import AsLevels, to_levels, value_problem
+from vaeserve_server.packing import AsLevels
+from vaeserve_server.soundness import value_problem
 
 # Every client language can hold such a seed exactly, JavaScript's numbers included.
 _CHOSEN_SEED_BITS = 53

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 from vaeserve_server.call import Outputs, Timing
 from vaeserve_server.engine import EngineLostError, EngineMemoryError, Slot
 from vaeserve_server.errors import InvalidArgument, OutOfMemory, ServiceError, Unavailable
-from vaeserve_server.packing import AsLevels, bare, finite
+from vaeserve_server.packing import AsLevels, bare
 from vaeserve_server.row_queue import Batch, Item, RowQueue
+from vaeserve_server.soundness import finite
 
 
 class Observer(Protocol):

@@ -11,11 +11,11 @@ from vaeserve.v1.noise import Block, Doubles, reparameterise
 from vaeserve_server import rows
 from vaeserve_server.call import HEAVY, Floats, Heavy, Outputs, Run, Steps
 from vaeserve_server.errors import InvalidArgument
+from vaeserve_server.levels import model_values
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.models import Model
 from vaeserve_server.nats import kl_nats, reconstruction_nats, row_sums
 from vaeserve_server.options import check_draws, seed_of
-from vaeserve_server.packing import model_values
 from vaeserve_server.phases import HEAVY_FLOATS, posterior_noise, run
 
 _Terms = Generator[Run | Heavy, Outputs, tuple[Doubles, Doubles]]

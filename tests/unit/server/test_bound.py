@@ -24,8 +24,8 @@ from vaeserve_server.device_graphs import DeviceGraphs
 from vaeserve_server.device_turn import DeviceTurn
 from vaeserve_server.devices import CPU, Device
 from vaeserve_server.engine import EngineLostError, EngineMemoryError
+from vaeserve_server.levels import picture_levels, to_levels
 from vaeserve_server.memory import HostMemory, OutputPool
-from vaeserve_server.packing import picture_levels, to_levels
 
 PICTURE, LATENT = (1, 2, 3), (4,)
 INFO = model_pb2.ModelInfo(

@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import arrays as any_array
 from vaeserve.v1.noise import FIRST_ROW_LIMIT, Block, Stream, standard_normal
 from vaeserve_server.call import Floats, Rows
 from vaeserve_server.errors import ServiceError
-from vaeserve_server.packing import Buffers, Packer, PriorDraws, Sent, model_values, picture_levels
+from vaeserve_server.levels import model_values, picture_levels
+from vaeserve_server.packing import Buffers, Packer, PriorDraws, Sent
 
 SHAPE = (2, 3)
 LEVELS = picture_levels(1 / 255, 0.0)
@@ -67,6 +68,31 @@ def test_any_mixture_is_as_one_by_one(parts: list[Rows]) -> None:
     packed = made.pack(parts)
     assert packed.dtype == np.float32
     expected = np.concatenate([alone(part) for part in parts])
+    np.testing.assert_array_equal(packed.view(np.uint32), expected.view(np.uint32))
+
+
+@given(parts=st.lists(PICTURES, min_size=1, max_size=12))
+def test_levels_as_sent_are_kept_for_an_engine_that_takes_them(parts: list[Any]) -> None:
+    values = np.zeros(of_shape(256), np.float32)
+    buffers = Buffers(values, np.full(values.shape, 99, np.uint8))
+    made = Packer(buffers, field="x", unit_interval=True, levels=LEVELS)
+    packed = made.pack([sent(part) for part in parts])
+    assert packed.dtype == np.uint8
+    np.testing.assert_array_equal(packed, np.concatenate(parts))
+    assert made.sound(packed)
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(1 / 255, 0.0), (2 / 255, -1.0), (0.3, 0.0), (1 / 3, 0.0), (-0.1, 0.0)]
+)
+@given(parts=st.lists(PICTURES, min_size=1, max_size=12))
+def test_levels_as_sent_become_the_bits_of_their_values(
+    scale: float, offset: float, parts: list[Any]
+) -> None:
+    buffers = Buffers(np.zeros(of_shape(256), np.float32))
+    made = Packer(buffers, field="x", levels=picture_levels(scale, offset))
+    packed = made.pack([sent(part) for part in parts])
+    expected = (np.concatenate(parts) * scale + offset).astype(np.float32)
     np.testing.assert_array_equal(packed.view(np.uint32), expected.view(np.uint32))
 
 

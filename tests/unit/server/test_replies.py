@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays as any_array
 
 from vaeserve.v1 import arrays, model_pb2, tensor_pb2, vae_service_pb2 as pb
-from vaeserve_server.packing import to_levels
+from vaeserve_server.levels import to_levels
 from vaeserve_server.replies import Form, Forms
 
 INPUT_SHAPE, LATENT_SHAPE = (1, 3, 2), (5,)

@@ -1,0 +1,72 @@
+"""Which values a model may see, and which of its outputs a caller may get.
+
+Found by the places of the smallest and the largest value: beside gRPC, which empties the caches,
+that takes half of what minimum and maximum take, or less (docs/performance.md).
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from vaeserve_server.call import Array, Floats
+from vaeserve_server.errors import InvalidArgument, ServiceError
+
+# Probabilities that a caller computed may leave [0, 1] by this much.
+_ROUNDING = 1e-5
+
+_LARGEST = float(np.finfo(np.float32).max)
+# What float32 makes of them: that is what values are compared with.
+_RANGES = {
+    False: (-_LARGEST, _LARGEST),
+    True: (float(np.float32(-_ROUNDING)), float(np.float32(1 + _ROUNDING))),
+}
+
+_BITS_OF_ONE = int(np.float32(1).view(np.uint32))
+
+
+def in_range(values: Array, *, unit_interval: bool) -> bool:
+    """Whether every value is finite and, if that is asked for, in [0, 1].
+
+    Args:
+        values: float32, any shape, at least one.
+        unit_interval: whether only values in [0, 1] are right.
+    """
+    low, high = _RANGES[unit_interval]
+    # The place of a NaN counts as that of the least and of the largest; no comparison lets it pass.
+    return bool(values.item(values.argmin()) >= low and values.item(values.argmax()) <= high)
+
+
+def surely_in_unit_interval(bits: npt.NDArray[np.uint32]) -> bool:
+    """Whether every value is in [0, 1], found in one pass; -0.0 and what rounding left are not.
+
+    The bits of a float in [0, 1] are, as a whole number, at most those of 1; of one that is
+    negative, larger, infinite or NaN they are more.
+
+    Args:
+        bits: of float32 values, at least one.
+    """
+    return bool(bits.item(bits.argmax()) <= _BITS_OF_ONE)
+
+
+def finite(values: Array) -> bool:
+    """Whether no value is NaN or infinite, as no level is."""
+    return values.dtype == np.uint8 or in_range(values, unit_interval=False)
+
+
+def value_problem(values: Floats, field: str, *, unit_interval: bool) -> ServiceError | None:
+    """What is wrong with one request's values, in words for its caller; None if nothing is.
+
+    Args:
+        values: float32, any shape.
+        field: where they stand in the request.
+        unit_interval: whether only values in [0, 1] are right.
+    """
+    if in_range(values, unit_interval=unit_interval):
+        return None
+    if not np.isfinite(values).all():
+        return InvalidArgument("holds NaN or Inf", reason="NOT_FINITE", field=field)
+    return InvalidArgument(
+        f"this model takes values in [0, 1], here are {values.min():g} to {values.max():g}; "
+        "levels 0..255 go as uint8",
+        reason="INVALID_TENSOR",
+        field=field,
+    )
