@@ -46,6 +46,25 @@ def to_levels(values: Array, scale: float, offset: float) -> npt.NDArray[np.uint
     return rounded
 
 
+def levels_and_witness(
+    x_hat: Floats, scale: float, offset: float
+) -> tuple[npt.NDArray[np.uint8], Floats]:
+    """The levels of a batch, and what tells whether they stand for anything.
+
+    Args:
+        x_hat: decoded means, [rows, ...].
+        scale: of the model's pictures.
+        offset: likewise.
+
+    Returns:
+        uint8 levels of x_hat's shape, and float32 [rows], NaN where a row is not finite.
+    """
+    rows = x_hat.reshape(len(x_hat), -1)
+    with np.errstate(invalid="ignore"):
+        low, high = rows.min(axis=1), rows.max(axis=1)
+        return to_levels(x_hat, scale, offset), (high - high) + (low - low)
+
+
 def picture_levels(scale: float, offset: float) -> npt.NDArray[np.float32]:
     """The model value of each uint8 level.
 

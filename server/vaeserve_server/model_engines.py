@@ -98,9 +98,16 @@ class EngineRoom:
 
     def _cpu_engines(self, info: model_pb2.ModelInfo, files: Mapping[str, bytes]) -> Engines:
         cpus, max_rows = cpu_share(self._config.workers), info.limits.max_rows
+        pictures = info.preprocessing if info.HasField("preprocessing") else None
         encoder, decoder = (
-            OnnxEngine(files[graph.file], graph, threads=self._config.threads, cpus=cpus)
-            for graph in (info.encoder, info.decoder)
+            OnnxEngine(
+                files[graph.file],
+                graph,
+                threads=self._config.threads,
+                cpus=cpus,
+                preprocessing=decoded,
+            )
+            for graph, decoded in ((info.encoder, None), (info.decoder, pictures))
         )
         _check_rows(info, encoder, decoder)
         return Engines(

@@ -11,6 +11,7 @@ from vaeserve_server.config import Tuning
 from vaeserve_server.cpus import usable_cpus
 from vaeserve_server.devices import CPU, Device
 from vaeserve_server.engine import EngineMemoryError
+from vaeserve_server.levels import levels_and_witness
 from vaeserve_server.packing import Buffers
 from vaeserve_server.sessions import create_session, out_of_memory, row_shape
 from vaeserve_server.thread_choice import choose_threads
@@ -30,7 +31,13 @@ class OnnxEngine:
     waited_s = 0.0
 
     def __init__(
-        self, model: bytes, graph: model_pb2.Graph, *, threads: int, cpus: int | None = None
+        self,
+        model: bytes,
+        graph: model_pb2.Graph,
+        *,
+        threads: int,
+        cpus: int | None = None,
+        preprocessing: model_pb2.Preprocessing | None = None,
     ) -> None:
         """Create the session.
 
@@ -39,11 +46,13 @@ class OnnxEngine:
             graph: names of its input and outputs.
             threads: ONNX Runtime threads; 0 measures how many are worth it.
             cpus: how many threads that may be; all CPUs of this process unless told.
+            preprocessing: scale and offset of the pictures that it decodes, if it does.
 
         Raises:
             StartupError: the graph cannot be loaded, or has other inputs or outputs.
         """
         self._graph = graph
+        self._preprocessing = preprocessing
         self._outputs = list(graph.output_names)
         self._session = self._made(model, threads or 1)
         self.threads = threads or 1
@@ -66,11 +75,15 @@ class OnnxEngine:
             EngineMemoryError: there is no memory for so many rows.
         """
         try:
-            return tuple(self._session.run(self._outputs, {self._graph.input_name: rows}))
+            outputs = tuple(self._session.run(self._outputs, {self._graph.input_name: rows}))
         except Exception as error:
             if out_of_memory(error):
                 raise EngineMemoryError(f"{len(rows)} rows do not fit into memory") from error
             raise
+        if not as_levels or self._preprocessing is None:
+            return outputs
+        (x_hat,) = outputs
+        return levels_and_witness(x_hat, self._preprocessing.scale, self._preprocessing.offset)
 
     def _choose_threads(self, model: bytes, cpus: int) -> None:
         sessions = {1: self._session}

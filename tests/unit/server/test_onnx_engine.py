@@ -38,6 +38,28 @@ def test_it_runs_any_number_of_rows() -> None:
         assert engine.bucket(count) == count
 
 
+def test_levels_of_a_batch_are_those_of_its_rows() -> None:
+    preprocessing = model_pb2.Preprocessing(scale=2 / 255, offset=-1)
+    engine = OnnxEngine(doubling(), GRAPH, threads=1, preprocessing=preprocessing)
+    rows = np.random.default_rng(0).uniform(-1, 1, (64, 3)).astype(np.float32)  # some beyond 0..255
+    broken = {3: np.nan, 7: np.inf, 11: -np.inf, 13: 3e38}  # twice that is infinite
+    for row, value in broken.items():
+        rows[row, 1] = value
+    levels, witness = engine.run(rows, as_levels=True)
+    assert levels.dtype == np.uint8
+    assert (levels.shape, witness.shape) == ((64, 3), (64,))
+    sound = [row for row in range(64) if row not in broken]
+    assert np.flatnonzero(np.isnan(witness)).tolist() == sorted(broken)
+    expected = np.clip(np.rint((2 * rows[sound].astype(np.float64) + 1) / (2 / 255)), 0, 255)
+    np.testing.assert_array_equal(levels[sound], expected)
+    for row in sound:
+        alone, _ = engine.run(rows[row : row + 1], as_levels=True)
+        np.testing.assert_array_equal(alone[0], levels[row])
+    assert engine.run(rows)[0].dtype == np.float32
+    without = OnnxEngine(doubling(), GRAPH, threads=1)
+    assert without.run(rows, as_levels=True)[0].dtype == np.float32
+
+
 @pytest.mark.parametrize(("threads", "expected"), [(0, 1), (1, 1), (2, 2)])
 def test_a_small_graph_gets_one_thread_unless_told(threads: int, expected: int) -> None:
     assert OnnxEngine(doubling(), GRAPH, threads=threads).threads == expected
