@@ -187,6 +187,12 @@ CASES: dict[str, tuple[Any, grpc.StatusCode, str, str | None]] = {
         "NOT_FINITE",
         None,
     ),
+    "latents that overflow, as levels": (
+        decode(latents=to_tensor(np.full_like(Z, 3e38)), x_hat_dtype=DATA_TYPE_UINT8),
+        INVALID,
+        "NOT_FINITE",
+        None,
+    ),
     "a name of a megabyte": (
         encode(model="\N{PILE OF POO}" * 250_000),
         MISSING,
