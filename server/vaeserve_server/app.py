@@ -51,9 +51,9 @@ class App:
 
         Args:
             config: with more than one worker this is one of them: it shares its gRPC port, and its
-                metrics are served elsewhere.
-            like: what the workers that serve already serve. This one takes the same, and listens
-                only when it is ready: until then they have the port's calls.
+                metrics are served elsewhere. It listens only when it is ready: until then the
+                others have the port's calls.
+            like: what the workers that serve already serve. This one takes the same.
         """
         self._config = config
         self._alone = config.workers == 1
@@ -90,12 +90,14 @@ class App:
     def start(self) -> None:
         """Listen, load every model, then become ready. Until then calls are answered UNAVAILABLE.
 
+        A worker does not listen before it is ready.
+
         Raises:
             StartupError: an address is taken, the device cannot be had, or nothing can be served.
         """
         devices = choose_devices(self._config.device, self._config.tuning)
         try:
-            if self._like is None:
+            if self._alone:
                 self._listen()
             self._catalogue = load_catalogue(
                 self._config,
@@ -107,7 +109,7 @@ class App:
             )
             self.metrics.loaded_on(devices, self._config.tuning.memory_limit_bytes)
             self._health.loaded(self._catalogue)
-            if self._like is not None:
+            if not self._alone:
                 self._listen()
         except BaseException:
             self.stop(grace_s=0)

@@ -13,6 +13,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from bench.processes import free_port
+from support.health import health_of
 from support.servers import ServerProcess, make_app, scrape, server_process
 from vaeserve import Client
 from vaeserve.v1 import vae_service_pb2 as pb
@@ -262,6 +264,19 @@ def test_a_second_signal_ends_all_at_once(own_repository: Path) -> None:
         code, _ = workers.server.finish()
         assert code == 1
         wait_ended(workers.pids)
+
+
+def test_nobody_is_connected_to_a_worker_that_loads(own_repository: Path) -> None:
+    golden = own_repository / "digits" / "1" / "golden.npz"
+    golden.unlink()
+    os.mkfifo(golden)  # whoever reads it waits until it is written
+    address = f"127.0.0.1:{free_port()}"
+    with (
+        server_process(own_repository, "--workers", "2", "--address", address),
+        golden.open("wb"),  # once a worker is there to read
+        pytest.raises(grpc.RpcError, match="refused"),
+    ):
+        health_of(address, "")
 
 
 def test_a_signal_while_loading_ends_at_once(own_repository: Path) -> None:
