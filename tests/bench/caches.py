@@ -18,7 +18,7 @@ from vaeserve_server.batcher import Batcher
 from vaeserve_server.call import Call, Outputs
 from vaeserve_server.engine import Slot
 from vaeserve_server.metrics import Metrics
-from vaeserve_server.packing import Buffers, Packer
+from vaeserve_server.packing import Buffers, Packer, Sent
 from vaeserve_server.run_times import RunTimes
 from vaeserve_server.turn import Turn
 
@@ -107,7 +107,8 @@ def _batches(case: Case, count: int) -> Callable[[], None]:
         turn=turn,
         placement="inline",
     )
-    row = case.input()
+    rows = case.input()
+    row = Sent(memoryview(rows.tobytes()), rows.shape, rows.dtype)
 
     def work() -> None:
         for _ in range(count):
