@@ -98,7 +98,6 @@ class EngineRoom:
 
     def _cpu_engines(self, info: model_pb2.ModelInfo, files: Mapping[str, bytes]) -> Engines:
         cpus, max_rows = cpu_share(self._config.workers), info.limits.max_rows
-        pictures = info.preprocessing if info.HasField("preprocessing") else None
         encoder, decoder = (
             OnnxEngine(
                 files[graph.file],
@@ -107,7 +106,7 @@ class EngineRoom:
                 cpus=cpus,
                 preprocessing=decoded,
             )
-            for graph, decoded in ((info.encoder, None), (info.decoder, pictures))
+            for graph, decoded in ((info.encoder, None), (info.decoder, _preprocessing(info)))
         )
         _check_rows(info, encoder, decoder)
         return Engines(
@@ -128,7 +127,6 @@ class EngineRoom:
         encoded: Callable[[Outputs], None],
     ) -> Engines:
         levels = levels_of(info)
-        preprocessing = info.preprocessing if levels is not None else None
         latent_shape, input_shape = tuple(info.latent_shape), tuple(info.input_shape)
         buckets = self._config.row_buckets(info.limits.max_rows)
         threads = self._config.threads or 1
@@ -149,7 +147,7 @@ class EngineRoom:
             for _ in range(_SLOTS):
                 posterior = Posterior(place.memory, buckets[-1], latent_shape)
                 pictures = Outlet(
-                    place.memory, place.graphs, buckets[-1], input_shape, preprocessing
+                    place.memory, place.graphs, buckets[-1], input_shape, _preprocessing(info)
                 )
                 encodes = BoundSlot(encoder, posterior, levels)
                 decodes = BoundSlot(decoder, pictures)
@@ -183,6 +181,11 @@ def _input_packer(buffers: Buffers, info: model_pb2.ModelInfo) -> Packer:
         unit_interval=takes_unit_interval(info),
         levels=levels_of(info),
     )
+
+
+def _preprocessing(info: model_pb2.ModelInfo) -> model_pb2.Preprocessing | None:
+    """Scale and offset of a model's pictures; None if its rows are none."""
+    return info.preprocessing if info.HasField("preprocessing") else None
 
 
 class _Rows(Protocol):

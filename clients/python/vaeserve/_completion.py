@@ -1,12 +1,7 @@
 """`vaeserve completion`: the script that makes a shell complete this command line."""
 
 import click
-from click.shell_completion import (
-    BashComplete,
-    FishComplete,
-    ShellComplete,
-    ZshComplete,
-)
+from click.shell_completion import BashComplete, FishComplete, ShellComplete, ZshComplete
 
 _VARIABLE = "_VAESERVE_COMPLETE"  # click's name for it
 _HELP = """Print the completion script for SHELL.
@@ -78,13 +73,13 @@ class _Fish(FishComplete):
     )
 
 
-_OURS: dict[str, type[ShellComplete]] = {"bash": _Bash, "zsh": _Zsh, "fish": _Fish}
+_SHELLS: dict[str, type[ShellComplete]] = {"bash": _Bash, "zsh": _Zsh, "fish": _Fish}
 
 
 @click.command(help=_HELP)
-@click.argument("shell", type=click.Choice(list(_OURS)))
+@click.argument("shell", type=click.Choice(list(_SHELLS)))
 @click.pass_context
 def completion(ctx: click.Context, *, shell: str) -> None:
     """Print a completion script."""
-    script = _OURS[shell](ctx.find_root().command, {}, "vaeserve", _VARIABLE)
+    script = _SHELLS[shell](ctx.find_root().command, {}, "vaeserve", _VARIABLE)
     click.echo(script.source())

@@ -1,4 +1,4 @@
-"""Arrays of .npy, .npz, .png and .jpg, to them (.jpg left out) and .csv, in files and pipes."""
+"""Arrays from .npy, .npz, .png and .jpg, and to .npy, .npz, .png and .csv: files and pipes."""
 
 import csv
 import io
