@@ -9,15 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from PIL import Image
 
+from unit.client.command_line import vaeserve
 from unit.client.scripted_server import Script, pictures
 from vaeserve import Client, _cli, _delivery
-
-
-def vaeserve(*arguments: object, stdin: bytes = b"") -> Result:
-    return CliRunner().invoke(_cli.main, [str(argument) for argument in arguments], input=stdin)
 
 
 def piped(*arguments: object, stdin: bytes = b"") -> bytes:

@@ -12,12 +12,11 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 
 import vaeserve
+from unit.client.command_line import vaeserve as vaeserve_command
 from unit.client.scripted_server import Failure, Script, pictures, serving
 from vaeserve import AsyncClient, Client, _channel
-from vaeserve._cli import main
 from vaeserve.v1 import vae_service_pb2 as pb
 
 FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -46,10 +45,6 @@ def held() -> Iterator[Held]:
             yield script
         finally:
             script.answer.set()
-
-
-def vaeserve_command(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 async def until(condition: Callable[[], bool]) -> None:
