@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-# The command line's own, not the SDK's: how every command is told of TLS and tokens.
-from vaeserve._dial import client_at, credential_options, credentials
+# The command line's own, not the SDK's: how every command is told of TLS, tokens and a model.
+from vaeserve._dial import client_at, credential_options, credentials, model_option, only_model
 from vaeserve_loadtest import options
 from vaeserve_loadtest.compare import compare, comparison_table
 from vaeserve_loadtest.files import json_text, to_csv, to_json
@@ -33,7 +33,7 @@ _TIME = parsed(options.seconds)
 @click.command(context_settings={"show_default": True})
 @click.argument("address")
 @credential_options
-@click.option("--model", help="Name of the model; may be left out where only one is ready.")
+@model_option
 @click.option("--rpc", type=click.Choice(RPCS), default="encode")
 @click.option("--rows", default=1, help="Rows of each request.")
 @click.option(
@@ -123,7 +123,8 @@ def loadtest(
             search=search,
         )
         if model is None:
-            only = _only_model(address, timeout)
+            with client_at(address) as client:
+                only = only_model(client, timeout)
             loads = [replace(load, model=only) for load in loads]
         found = None
         if slo:
@@ -202,16 +203,6 @@ def _searched(probe: Load, slo: Slo, metrics: str | None) -> Found:
 
 def _span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def _only_model(address: str, timeout: float) -> str:
-    """The model that is ready on a server with one."""
-    with client_at(address) as client:
-        ready = [state.name for state in client.models(timeout=timeout) if state.ready]
-    if len(ready) != 1:
-        served = ", ".join(ready) or "none"
-        raise click.UsageError(f"Say which model with --model NAME; ready here: {served}.")
-    return ready[0]
 
 
 def _table(reports: list[Report], found: Found | None) -> str:

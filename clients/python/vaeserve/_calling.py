@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 import click
 
 from vaeserve import _files
-from vaeserve._client import Client
-from vaeserve._dial import client_at, connection_options
-from vaeserve._errors import InvalidInput, NotFound, VaeserveError
+from vaeserve._dial import client_at, connection_options, known_models, model_option, only_model
+from vaeserve._errors import InvalidInput, NotFound
 from vaeserve._files import Source
 from vaeserve._latents import Array, Latents
 from vaeserve._model import Model
@@ -21,7 +20,6 @@ from vaeserve._suggest import did_you_mean
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 _PIPE = Path("-")
 _PIPE_READ = "vaeserve.standard_input_read"  # in a context's meta
-_COMPLETION_SECONDS = 1.0  # a shell that waits for its completions feels broken
 
 
 class SourceFile(click.Path):
@@ -49,12 +47,7 @@ class SourceFile(click.Path):
 
 def names_model(command: _CommandT) -> _CommandT:
     """ADDRESS and --model, as every command takes them that calls a model."""
-    command = click.option(
-        "--model",
-        shell_complete=_complete_model,
-        help="Name of the model; may be left out where the server has only one.",
-    )(command)
-    return click.argument("address")(connection_options(command))
+    return click.argument("address")(connection_options(model_option(command)))
 
 
 @contextmanager
@@ -71,11 +64,11 @@ def model_at(address: str, name: str | None) -> Iterator[Model]:
     """
     with client_at(address) as client:
         try:
-            yield client.model(name or _only_model(client))
+            yield client.model(name or only_model(client))
         except NotFound as exc:
             if exc.reason != "MODEL_NOT_FOUND" or name is None:
                 raise
-            hint = did_you_mean(name, _known_models(client))
+            hint = did_you_mean(name, known_models(client))
             raise NotFound(f"{exc.details}.{hint}", code=exc.code, reason=exc.reason) from exc
 
 
@@ -116,32 +109,3 @@ def known(kind: str, name: str, names: Iterable[str]) -> str:
     if name not in names:
         raise InvalidInput(f"there is no {kind} {name!r}.{did_you_mean(name, names)}")
     return name
-
-
-def _only_model(client: Client) -> str:
-    names = [state.name for state in client.models() if state.ready]
-    if len(names) != 1:
-        served = ", ".join(names) or "none"
-        raise click.UsageError(f"Say which model with --model NAME; ready here: {served}.")
-    return names[0]
-
-
-def _known_models(client: Client, timeout: float | None = None) -> list[str]:
-    try:
-        return [state.name for state in client.models(timeout=timeout)]
-    except VaeserveError:  # the hint is not worth another error
-        return []
-
-
-def _complete_model(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """The server's models, where the address stands already and answers at once."""
-    # Where --model is the last word, click stops before it hands out the arguments.
-    address = ctx.params.get("address") or next(iter(ctx.args), None)
-    if not address:
-        return []
-    try:
-        with ctx.scope(cleanup=False), client_at(address) as client:
-            names = _known_models(client, timeout=_COMPLETION_SECONDS)
-    except (VaeserveError, OSError):
-        return []
-    return [name for name in names if name.startswith(incomplete)]

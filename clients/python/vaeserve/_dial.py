@@ -1,4 +1,4 @@
-"""How the commands reach a server: the options of a connection, and the client they make."""
+"""How the commands reach a server and its model: the options of both, and the client they make."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,12 +9,13 @@ import click
 
 from vaeserve._channel import DEFAULT_TIMEOUT
 from vaeserve._client import Client
-from vaeserve._errors import DeadlineExceeded
+from vaeserve._errors import DeadlineExceeded, VaeserveError
 from vaeserve._security import Tls
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
 
 _META = "vaeserve.connection"
+_COMPLETION_SECONDS = 1.0  # a shell that waits for its completions feels broken
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "tls": (
@@ -50,6 +51,15 @@ def connection_options(command: _CommandT) -> _CommandT:
 def credential_options(command: _CommandT) -> _CommandT:
     """As `connection_options` without --timeout, for a command that has one of its own."""
     return _with_options(command, _CREDENTIALS)
+
+
+def model_option(command: _CommandT) -> _CommandT:
+    """--model, which a shell completes from what the server has."""
+    return click.option(
+        "--model",
+        shell_complete=_complete_model,
+        help="Name of the model; may be left out where only one is ready.",
+    )(command)
 
 
 def _with_options(command: _CommandT, names: tuple[str, ...]) -> _CommandT:
@@ -97,6 +107,46 @@ def client_at(address: str) -> Iterator[Client]:
             raise DeadlineExceeded(
                 f"{exc.details}; --timeout SECONDS allows more", code=exc.code, reason=exc.reason
             ) from exc
+
+
+def only_model(client: Client, timeout: float | None = None) -> str:
+    """The model that is ready on a server with one.
+
+    Args:
+        client: the server's.
+        timeout: seconds; None for the client's own.
+
+    Raises:
+        VaeserveError: as `Client.models`.
+        click.UsageError: none is ready, or several are.
+    """
+    ready = [state.name for state in client.models(timeout=timeout) if state.ready]
+    if len(ready) != 1:
+        served = ", ".join(ready) or "none"
+        raise click.UsageError(f"Say which model with --model NAME; ready here: {served}.")
+    return ready[0]
+
+
+def known_models(client: Client, timeout: float | None = None) -> list[str]:
+    """Names of all models for a hint: none where the server does not tell."""
+    try:
+        return [state.name for state in client.models(timeout=timeout)]
+    except VaeserveError:  # the hint is not worth another error
+        return []
+
+
+def _complete_model(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The server's models, where the address stands already and answers at once."""
+    # Where --model is the last word, click stops before it hands out the arguments.
+    address = ctx.params.get("address") or next(iter(ctx.args), None)
+    if not address:
+        return []
+    try:
+        with ctx.scope(cleanup=False), client_at(address) as client:
+            names = known_models(client, timeout=_COMPLETION_SECONDS)
+    except (VaeserveError, OSError):
+        return []
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def _given() -> dict[str, Any]:

@@ -47,6 +47,7 @@ TYPED = {
         "vaeserve sample --timeout=9 ADDRESS --model digits "
     ),
     "vaeserve sample ADDRESS --model=di": "vaeserve sample ADDRESS --model=digits ",
+    "vaeserve loadtest ADDRESS --model di": "vaeserve loadtest ADDRESS --model digits ",
     "vaeserve sample --model di": "vaeserve sample --model di",  # of which server?
     "vaeserve sample ADDRESS -o pic": "vaeserve sample ADDRESS -o pictures.png ",
     "vaeserve sample ADDRESS --out=pic": "vaeserve sample ADDRESS --out=pictures.png ",
