@@ -37,7 +37,7 @@ fmt: $(STAMP) ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 proto: $(STAMP) ## Regenerate the wire code
-	$(BIN)/python proto/generate.py
+	$(BIN)/python proto/generate.py python
 
 .PHONY: graphs graphs-check
 graphs: $(STAMP) ## Rewrite the small graphs that run beside a model's own on its device
@@ -48,7 +48,7 @@ graphs-check: $(STAMP)
 
 proto-check: $(STAMP)
 	$(BIN)/buf lint proto
-	$(BIN)/python proto/generate.py --check
+	$(BIN)/python proto/generate.py python --check
 
 perf-analyzer: $(STAMP) ## Fetch NVIDIA's perf_analyzer (Debian, Ubuntu) for its tests
 	mkdir -p $(PERF_ANALYZER)/parts

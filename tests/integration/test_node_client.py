@@ -56,7 +56,7 @@ def test_the_example_of_the_calling_page_runs(address: str) -> None:
 
 @pytest.mark.usefixtures("packages")
 def test_generated_code_is_of_the_proto_files() -> None:
-    done = run(sys.executable, "generate.py", "--check")
+    done = run(sys.executable, "../../proto/generate.py", "node", "--check")
     assert done.returncode == 0, done.stderr
 
 
