@@ -1,10 +1,8 @@
 """A real gRPC server on a loopback port that answers by simple arithmetic and fails on request.
 
-Its model is elementwise, so a row's answer does not depend on its neighbours; noise is the
-contract's. It enforces its limits, so a client that does not split gets refused.
+It enforces its limits, so a client that does not split gets refused.
 """
 
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,12 +13,23 @@ from typing import Any, NoReturn
 
 import grpc
 import numpy as np
-import numpy.typing as npt
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from unit.client.scripted_model import (
+    ATTRIBUTES,
+    INPUT_SHAPE,
+    LATENT_SHAPE,
+    PRIOR_MEAN,
+    SPACE,
+    Floats,
+    draw,
+    encode,
+    model_values,
+    pictures_of,
+)
 from vaeserve.v1 import (
     arrays,
     model_pb2,
@@ -31,19 +40,6 @@ from vaeserve.v1 import (
     vae_service_pb2 as pb,
     vae_service_pb2_grpc as vae_grpc,
 )
-
-INPUT_SHAPE = (2, 3)
-LATENT_SHAPE = (4,)
-SPACE = "space-a"
-
-PRIOR_MEAN = np.float32(2)
-
-Floats = npt.NDArray[np.float32]
-ATTRIBUTES: dict[str, Floats] = {
-    "glasses": np.array([0, 0, 1, 0], np.float32),
-    "smile": np.array([1, 0.5, 0, 0], np.float32),
-}
-"""Directions of Edit, by name."""
 
 
 @dataclass
@@ -154,7 +150,7 @@ class Script(vae_grpc.VaeServiceServicer, models_grpc.ModelServiceServicer):
             log_var=arrays.to_tensor(log_var),
         )
         if request.draws:
-            drawn = _draws(mu, log_var, request.seed, request.first_row, request.draws)
+            drawn = draw(mu, log_var, request.seed, request.first_row, request.draws)
             reply.draws.CopyFrom(arrays.to_tensor(drawn))
             reply.seed = request.seed
         return self._sized(reply, context)
@@ -173,7 +169,7 @@ class Script(vae_grpc.VaeServiceServicer, models_grpc.ModelServiceServicer):
         if request.prior == pb.PRIOR_FITTED:
             z += PRIOR_MEAN
         reply = pb.SampleResponse(version=self.version, latent_space_id=SPACE, seed=request.seed)
-        reply.x_hat.CopyFrom(_pictures(z, request.x_hat_dtype))
+        reply.x_hat.CopyFrom(pictures_of(z, request.x_hat_dtype))
         if pb.GENERATE_OUTPUT_LATENTS in request.outputs:
             reply.latents.CopyFrom(arrays.to_tensor(z))
         return self._sized(reply, context)
@@ -182,29 +178,29 @@ class Script(vae_grpc.VaeServiceServicer, models_grpc.ModelServiceServicer):
         self._begin(request, context)
         if request.latent_space_id not in ("", SPACE):
             _fail(context, Failure(grpc.StatusCode.FAILED_PRECONDITION, "LATENT_SPACE_MISMATCH"))
-        z = _floats(request.latents)
+        z = model_values(request.latents)
         self._check_rows(len(z), context)
-        x_hat = _pictures(z, request.x_hat_dtype)
+        x_hat = pictures_of(z, request.x_hat_dtype)
         return self._sized(pb.DecodeResponse(version=self.version, x_hat=x_hat), context)
 
     def Reconstruct(self, request: pb.ReconstructRequest, context: Any) -> Any:  # noqa: N802
         self._begin(request, context)
         z, log_var = self._posterior(request.input, context)
         if request.draw:
-            z = _draws(z, log_var, request.seed, request.first_row, 1)[:, 0]
-        x_hat = _pictures(z, request.x_hat_dtype)
+            z = draw(z, log_var, request.seed, request.first_row, 1)[:, 0]
+        x_hat = pictures_of(z, request.x_hat_dtype)
         return self._sized(pb.ReconstructResponse(version=self.version, x_hat=x_hat), context)
 
     def Interpolate(self, request: pb.InterpolateRequest, context: Any) -> Any:  # noqa: N802
         self._begin(request, context)
-        start, end = _floats(request.start), _floats(request.end)
+        start, end = model_values(request.start), model_values(request.end)
         self._check_rows(len(start) * request.steps, context)
         if request.space != pb.INTERPOLATION_SPACE_LATENT:
-            start, end = (_encode(end_)[0] for end_ in (start, end))
+            start, end = (encode(end_)[0] for end_ in (start, end))
         t = np.linspace(0, 1, request.steps, dtype=np.float32)[:, np.newaxis]
         z = (1 - t) * start[:, np.newaxis] + t * end[:, np.newaxis]
         reply = pb.InterpolateResponse(version=self.version, latent_space_id=SPACE)
-        reply.x_hat.CopyFrom(_pictures(z, request.x_hat_dtype))
+        reply.x_hat.CopyFrom(pictures_of(z, request.x_hat_dtype))
         if pb.GENERATE_OUTPUT_LATENTS in request.outputs:
             reply.latents.CopyFrom(arrays.to_tensor(z))
         return self._sized(reply, context)
@@ -214,12 +210,12 @@ class Script(vae_grpc.VaeServiceServicer, models_grpc.ModelServiceServicer):
         if request.WhichOneof("rows") == "input":
             z, _ = self._posterior(request.input, context)
         else:
-            z = _floats(request.latents)
+            z = model_values(request.latents)
             self._check_rows(len(z), context)
         for name, amount in request.amounts.items():
             z = z + np.float32(amount) * ATTRIBUTES[name]
         reply = pb.EditResponse(version=self.version, latent_space_id=SPACE)
-        reply.x_hat.CopyFrom(_pictures(z, request.x_hat_dtype))
+        reply.x_hat.CopyFrom(pictures_of(z, request.x_hat_dtype))
         if pb.GENERATE_OUTPUT_LATENTS in request.outputs:
             reply.latents.CopyFrom(arrays.to_tensor(z))
         return self._sized(reply, context)
@@ -232,7 +228,7 @@ class Script(vae_grpc.VaeServiceServicer, models_grpc.ModelServiceServicer):
         z = mu[:, None]
         reply = pb.ScoreResponse(version=self.version)
         if request.draws:
-            z = _draws(mu, log_var, request.seed, request.first_row, request.draws)
+            z = draw(mu, log_var, request.seed, request.first_row, request.draws)
             reply.seed = request.seed
             reply.importance_weighted_nats.CopyFrom(arrays.to_tensor(z.min((1, 2))))
         terms = z.mean((1, 2)), mu.sum(1)
@@ -272,7 +268,7 @@ class Script(vae_grpc.VaeServiceServicer, models_grpc.ModelServiceServicer):
 
     def _posterior(self, tensor: tensor_pb2.Tensor, context: Any) -> tuple[Floats, Floats]:
         self._check_rows(tensor.shape[0], context)
-        return _encode(_floats(tensor))
+        return encode(model_values(tensor))
 
     def _check_rows(self, rows: int, context: Any) -> None:
         if rows > self.max_rows:
@@ -299,45 +295,6 @@ def serving(script: Script) -> Iterator[Script]:
         stopped.wait()
 
 
-def pictures(rows: int, seed: int = 0) -> Floats:
-    """Random input rows in [0, 1)."""
-    return np.random.default_rng(seed).random((rows, *INPUT_SHAPE), np.float32)
-
-
 def _fail(context: Any, failure: Failure) -> NoReturn:
     context.abort_with_status(failure.status())
     raise AssertionError("abort raises")
-
-
-def _floats(tensor: tensor_pb2.Tensor) -> Floats:
-    array = arrays.from_tensor(tensor)
-    scale = np.float32(1 / 255) if array.dtype == np.uint8 else np.float32(1)
-    return array.astype(np.float32) * scale
-
-
-def _encode(x: Floats) -> tuple[Floats, Floats]:
-    flat = x.reshape(len(x), -1)[:, : LATENT_SHAPE[0]]
-    return flat * np.float32(2), flat - np.float32(1)
-
-
-def _draws(mu: Floats, log_var: Floats, seed: int, first_row: int, draws: int) -> Floats:
-    eps = noise.standard_normal(
-        seed,
-        noise.Stream.POSTERIOR,
-        first_row=first_row,
-        rows=len(mu),
-        size=LATENT_SHAPE[0],
-        draws=draws,
-    )
-    return noise.reparameterise(mu[:, None], log_var[:, None], eps)
-
-
-def _pictures(z: Floats, dtype: int) -> tensor_pb2.Tensor:
-    """Latents repeated over the picture, squashed into 0..1."""
-    lead = z.shape[:-1]
-    x_hat = np.resize(z.reshape(-1, z.shape[-1]).T, (math.prod(INPUT_SHAPE), math.prod(lead))).T
-    x_hat = np.clip(x_hat * np.float32(0.25) + np.float32(0.5), 0, 1)
-    x_hat = x_hat.reshape(*lead, *INPUT_SHAPE)
-    if dtype == tensor_pb2.DATA_TYPE_UINT8:
-        x_hat = np.rint(x_hat * 255).astype(np.uint8)
-    return arrays.to_tensor(x_hat)

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from unit.client.command_line import ran, vaeserve
-from unit.client.scripted_server import Failure, Script, pictures
+from unit.client.scripted_model import pictures
+from unit.client.scripted_server import Failure, Script
 from vaeserve import Client, _cli
 from vaeserve.v1 import vae_service_pb2 as pb
 

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from unit.client.command_line import ran, vaeserve
-from unit.client.scripted_server import Script, pictures
+from unit.client.scripted_model import pictures
+from unit.client.scripted_server import Script
 from vaeserve import Client
 
 LEVELS = np.rint(pictures(1)[0] * 255).astype(np.uint8)

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from unit.client.command_line import vaeserve
-from unit.client.scripted_server import Script, pictures
+from unit.client.scripted_model import pictures
+from unit.client.scripted_server import Script
 from vaeserve import Client, _cli, _delivery
 
 

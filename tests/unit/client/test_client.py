@@ -10,15 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 import vaeserve
-from unit.client.scripted_server import (
-    INPUT_SHAPE,
-    LATENT_SHAPE,
-    SPACE,
-    Failure,
-    Script,
-    pictures,
-    serving,
-)
+from unit.client.scripted_model import INPUT_SHAPE, LATENT_SHAPE, SPACE, pictures
+from unit.client.scripted_server import Failure, Script, serving
 from vaeserve import AsyncClient, Client, Latents, Model
 from vaeserve.v1 import arrays, model_service_pb2, noise, tensor_pb2, vae_service_pb2 as pb
 

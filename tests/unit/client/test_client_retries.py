@@ -8,10 +8,7 @@ import grpc
 import pytest
 
 import vaeserve
-from unit.client.scripted_server import (
-    Failure,
-    Script,
-)
+from unit.client.scripted_server import Failure, Script
 from vaeserve import Client
 from vaeserve.v1 import vae_service_pb2 as pb
 

@@ -15,7 +15,8 @@ import pytest
 
 import vaeserve
 from unit.client.command_line import vaeserve as vaeserve_command
-from unit.client.scripted_server import Failure, Script, pictures, serving
+from unit.client.scripted_model import pictures
+from unit.client.scripted_server import Failure, Script, serving
 from vaeserve import AsyncClient, Client, _channel
 from vaeserve.v1 import vae_service_pb2 as pb
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unit.client import scripted_server
+from unit.client import scripted_model, scripted_server
 from vaeserve import (
     InvalidInput,
     Latents,
@@ -165,8 +165,9 @@ def test_grey_pictures_need_no_channel_axis(shape: tuple[int, ...], rows: int) -
 def test_a_path_between_two_grey_pictures_has_no_axis_of_pairs(
     connect: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scripted_server, "INPUT_SHAPE", (1, 2, 3))
-    x = scripted_server.pictures(2)[:, 0]
+    for module in (scripted_model, scripted_server):
+        monkeypatch.setattr(module, "INPUT_SHAPE", (1, 2, 3))
+    x = scripted_model.pictures(2)[:, 0]
     with scripted_server.serving(scripted_server.Script()) as script:
         digits = connect(script.address).model("digits")
         assert digits.interpolate(x[0], x[1], steps=4).shape == (4, 1, 2, 3)

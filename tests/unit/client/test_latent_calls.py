@@ -7,15 +7,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 import vaeserve
-from unit.client.scripted_server import (
-    ATTRIBUTES,
-    INPUT_SHAPE,
-    PRIOR_MEAN,
-    SPACE,
-    Script,
-    pictures,
-    serving,
-)
+from unit.client.scripted_model import ATTRIBUTES, INPUT_SHAPE, PRIOR_MEAN, SPACE, pictures
+from unit.client.scripted_server import Script, serving
 from vaeserve import Client, Column, InvalidInput, Latents, ModelInfo
 from vaeserve.v1 import model_pb2, vae_service_pb2 as pb
 

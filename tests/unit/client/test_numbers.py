@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unit.client.scripted_server import SPACE, Script, pictures, serving
+from unit.client.scripted_model import SPACE, pictures
+from unit.client.scripted_server import Script, serving
 from vaeserve import Client, InvalidInput, Model, VersionChanged, _parts
 from vaeserve.v1 import vae_service_pb2 as pb
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import vaeserve
-from unit.client.scripted_server import INPUT_SHAPE, Failure, Script, serving
+from unit.client.scripted_model import INPUT_SHAPE
+from unit.client.scripted_server import Failure, Script, serving
 from vaeserve import AsyncClient, Client, InvalidInput, VersionChanged
 from vaeserve.v1 import vae_service_pb2 as pb
 

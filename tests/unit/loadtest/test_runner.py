@@ -47,7 +47,7 @@ def test_a_stall_of_a_second_shows_in_the_open_loop_and_hides_in_the_closed(
     assert report.latency.p99_9 >= 980
     # The requests that arrive during the stall wait too: a third of all, by 0.5 s on average.
     assert report.latency.p90 >= 350
-    assert report.latency.p50 < 350
+    assert report.latency.p50 < report.latency.max / 2
     assert report.latency.mean >= 100
 
     script.before = Stall(60, 1.0)
