@@ -7,7 +7,7 @@ import {
   Metadata,
   type ServiceError,
 } from "@grpc/grpc-js";
-import { InvalidInput, fromServiceError } from "./errors.js";
+import { ClientClosed, InvalidInput, fromServiceError } from "./errors.js";
 import type { ModelInfo } from "./generated/vaeserve/v1/model.js";
 import {
   GetModelRequest,
@@ -26,12 +26,13 @@ import {
 } from "./generated/vaeserve/v1/vae_service.js";
 import { type Latents, type Pictures, type Tensor, floats, levels, toWire } from "./tensors.js";
 
+const LONGEST_TIMER_MS = 2 ** 31;
 const MAX_MESSAGE_BYTES = 64 << 20; // the server's own limit
 const RETRIED = ["vaeserve.v1.VaeService", "vaeserve.v1.ModelService"];
 
 /** How to reach a server. */
 export interface ClientOptions {
-  /** Milliseconds that a call may take unless it says otherwise; 30,000 by default. */
+  /** Milliseconds that a call may take unless it says otherwise; 30,000 by default, Infinity for any time. */
   readonly timeoutMs?: number;
   /** `ChannelCredentials.createSsl(...)` for TLS; without it the connection is not encrypted. */
   readonly credentials?: ChannelCredentials;
@@ -90,6 +91,7 @@ export class Client {
   readonly vae: VaeServiceClient;
   readonly catalogue: ModelServiceClient;
   readonly #timeoutMs: number;
+  #closed = false;
 
   /**
    * @param target "host:port", or "dns:///name:port", whose addresses are then used in turn.
@@ -120,6 +122,7 @@ export class Client {
 
   /** Ends the connection; calls under way are finished first. */
   close(): void {
+    this.#closed = true;
     this.vae.close();
     this.catalogue.close();
   }
@@ -131,9 +134,11 @@ export class Client {
     { timeoutMs = this.#timeoutMs, signal }: CallSettings,
   ): Promise<Response> {
     signal?.throwIfAborted();
+    if (this.#closed) throw new ClientClosed();
     if (!(timeoutMs >= 0)) throw new InvalidInput(`timeoutMs must be at least 0, got ${timeoutMs}`);
     return new Promise((resolve, reject) => {
-      const deadline = new Date(Date.now() + timeoutMs);
+      // grpc-js counts no timer that long, and fails outside of the call for what is beyond dates.
+      const deadline = timeoutMs < LONGEST_TIMER_MS ? Date.now() + timeoutMs : Infinity;
       const cancel = (): void => call.cancel();
       const call = method(request, new Metadata(), { deadline }, (error, response) => {
         signal?.removeEventListener("abort", cancel);

@@ -50,6 +50,15 @@ export class InvalidInput extends VaeserveError {
   }
 }
 
+/** The client was closed; make a new one. */
+export class ClientClosed extends VaeserveError {
+  override readonly name = "ClientClosed";
+
+  constructor() {
+    super("the client was closed; make a new one", "CANCELLED");
+  }
+}
+
 /** The error of a call as gRPC gives it, with the details that the server packed into its trailer. */
 export function fromServiceError(error: ServiceError): VaeserveError {
   const found = { reason: "", fields: [] as FieldViolation[], retryAfterMs: undefined as number | undefined };

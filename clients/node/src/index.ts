@@ -8,7 +8,7 @@ export {
   type SampleSettings,
   type Samples,
 } from "./client.js";
-export { type FieldViolation, InvalidInput, VaeserveError } from "./errors.js";
+export { ClientClosed, type FieldViolation, InvalidInput, VaeserveError } from "./errors.js";
 export type { ModelInfo } from "./generated/vaeserve/v1/model.js";
 export type { ModelState } from "./generated/vaeserve/v1/model_service.js";
 export type { Latents, Pictures, Tensor } from "./tensors.js";

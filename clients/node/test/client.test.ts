@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { Client, InvalidInput, type Tensor, VaeserveError } from "../src/index.js";
+import { Client, ClientClosed, InvalidInput, type Tensor, VaeserveError } from "../src/index.js";
 
 const address = process.env["VAESERVE_ADDRESS"];
 assert(address, "set VAESERVE_ADDRESS to HOST:PORT of a running server");
@@ -103,6 +103,19 @@ test("another model refuses the latents", async () => {
 
 test("a deadline is kept", async () => {
   await assert.rejects(digits.sample(1, { timeoutMs: 0 }), { code: "DEADLINE_EXCEEDED" });
+});
+
+test("a call may take any time", async () => {
+  for (const timeoutMs of [Infinity, Number.MAX_VALUE]) {
+    assert.deepEqual((await digits.sample(1, { timeoutMs })).pictures.shape, [1, 1, 8, 8]);
+  }
+});
+
+test("a closed client says so", async () => {
+  const closed = new Client(address);
+  closed.close();
+  await assert.rejects(closed.models(), ClientClosed);
+  await assert.rejects(closed.model("digits").sample(1), ClientClosed);
 });
 
 test("an aborted call ends with the signal's reason", async () => {
