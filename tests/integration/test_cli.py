@@ -1,10 +1,7 @@
 """The commands of the client against a real server, in pipes as people write them."""
 
 import json
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +11,19 @@ from click.testing import CliRunner
 from PIL import Image
 
 from support.repositories import ROW_SHAPES
+from support.servers import running_app
+from unit.client.command_line import in_shell
 from vaeserve import Client
 from vaeserve._cli import main
+from vaeserve_export.bundling.of_run import export_run
+from vaeserve_export.data.dataset import Dataset
+from vaeserve_export.training.settings import TrainSettings
+from vaeserve_export.training.train import train
 
 
 def shell(line: str, **values: object) -> str:
-    """Run a line in a shell, where `vaeserve` is this one; its output."""
-    command = f'vaeserve() {{ "{sys.executable}" -m vaeserve "$@"; }}; set -o pipefail; {line}'
-    environment = {name: str(value) for name, value in values.items()}
-    done = subprocess.run(
-        ["bash", "-c", command],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """What a line in a shell prints that must succeed."""
+    done = in_shell(f"set -o pipefail; {line}", **values)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -199,3 +194,28 @@ def test_a_model_that_is_not_named_right(
     result = CliRunner().invoke(main, [command, address, *rest, "--json"])
     assert result.exit_code != 0
     assert hint in result.output
+
+
+def test_white_is_white_whatever_the_levels_of_a_model(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    drawn = (rng.random((64, 1, 6, 6)) < 0.5).astype(np.float32)
+    for name, level in (("binary", 1.0), ("usual", 1 / 255)):
+        run = tmp_path / name
+        train(TrainSettings(epochs=1, hidden=8), Dataset(drawn, None, level=level, name=name), run)
+        export_run(run, tmp_path / "repository", name)
+    Image.fromarray(drawn[0, 0].astype(np.uint8) * 255).save(tmp_path / "in.png")
+
+    grids, scores = [], []
+    with running_app(tmp_path / "repository") as app:
+        at = f"127.0.0.1:{app.port}"
+        for name in ("binary", "usual"):
+            here = (at, "--model", name)
+            printed("sample", *here, "-n", 1, "--seed", 5, "-o", tmp_path / "s.png")
+            with Image.open(tmp_path / "s.png") as grid:
+                grids.append(np.asarray(grid))
+            printed("score", *here, tmp_path / "in.png", "-o", tmp_path / "s.npz")
+            with np.load(tmp_path / "s.npz") as archive:
+                scores.append(archive["negative_elbo"])
+    np.testing.assert_array_equal(grids[0], grids[1])  # trained alike, but for what a level is
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert np.ptp(grids[0]) > 2  # grey, not steps of the model's two levels

@@ -1,4 +1,4 @@
-"""One gesture of a visitor as calls of the client, each timed. Arrays in, arrays out."""
+"""One gesture of a visitor as calls of the client, each timed. Pixels in, pixels out."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,6 +7,9 @@ from typing import TypeVar
 import numpy as np
 
 from vaeserve import Generated, Latency, Latents, Model, ModelInfo, Posterior, Score, timed
+
+# The command line's own, not the SDK's: what is to be looked at, of models with other levels too.
+from vaeserve._pixels import levels_of_pixels, pixel_dtype, pixels_of
 from vaeserve_playground import dimensions
 from vaeserve_playground.dimensions import Dimension
 from vaeserve_playground.pictures import Levels
@@ -37,7 +40,7 @@ class Look:
     """What a model makes of one picture.
 
     Attributes:
-        reconstruction: [*input_shape] levels.
+        reconstruction: [*input_shape] pixels.
         posterior: of one row.
         score: of one row.
     """
@@ -49,14 +52,16 @@ class Look:
 
 def look(model: Model, row: Levels, watch: Stopwatch) -> Look:
     """Encode, decode and score one row."""
-    posterior = watch("encode", lambda: model.encode(row))
-    pictures = watch("decode", lambda: model.decode(posterior.mu, dtype=np.uint8))
-    return Look(pictures[0], posterior, watch("score", lambda: model.score(row)))
+    levels = levels_of_pixels(row, model.info)
+    posterior = watch("encode", lambda: model.encode(levels))
+    picture = decode(model, posterior.mu, watch)
+    return Look(picture, posterior, watch("score", lambda: model.score(levels)))
 
 
 def decode(model: Model, z: Latents, watch: Stopwatch) -> Levels:
     """One latent row as a picture, [*input_shape]."""
-    row: Levels = watch("decode", lambda: model.decode(z, dtype=np.uint8))[0]
+    dtype = pixel_dtype(model.info)
+    row: Levels = pixels_of(watch("decode", lambda: model.decode(z, dtype=dtype)))[0]
     return row
 
 
@@ -64,12 +69,11 @@ def sample(
     model: Model, n: int, *, seed: int, temperature: float, prior: str, watch: Stopwatch
 ) -> Levels:
     """Draws from a prior, [n, *input_shape]."""
-    return _pictures(
+    dtype = pixel_dtype(model.info)
+    return _pixels(
         watch(
             "sample",
-            lambda: model.sample(
-                n, seed=seed, temperature=temperature, prior=prior, dtype=np.uint8
-            ),
+            lambda: model.sample(n, seed=seed, temperature=temperature, prior=prior, dtype=dtype),
         )
     )
 
@@ -78,17 +82,21 @@ def walk(
     model: Model, start: Levels, end: Levels, *, steps: int, path: str, watch: Stopwatch
 ) -> Levels:
     """The way between two rows, [steps, *input_shape]."""
-    return _pictures(
+    info = model.info
+    ends = levels_of_pixels(start, info), levels_of_pixels(end, info)
+    dtype = pixel_dtype(info)
+    return _pixels(
         watch(
             "interpolate",
-            lambda: model.interpolate(start, end, steps=steps, path=path, dtype=np.uint8),
+            lambda: model.interpolate(*ends, steps=steps, path=path, dtype=dtype),
         )
     )
 
 
 def edit(model: Model, z: Latents, amounts: Mapping[str, float], watch: Stopwatch) -> Levels:
     """One latent row moved along attributes, as a picture, [*input_shape]."""
-    row: Levels = _pictures(watch("edit", lambda: model.edit(z, amounts, dtype=np.uint8)))[0]
+    dtype = pixel_dtype(model.info)
+    row: Levels = _pixels(watch("edit", lambda: model.edit(z, amounts, dtype=dtype)))[0]
     return row
 
 
@@ -114,5 +122,5 @@ def moved(z: Latents, chosen: list[Dimension], values: tuple[float, ...]) -> Lat
     return Latents(flat.reshape(z.shape), z.latent_space_id)
 
 
-def _pictures(generated: Generated) -> Levels:
-    return np.asarray(generated.pictures)
+def _pixels(generated: Generated) -> Levels:
+    return pixels_of(np.asarray(generated.pictures))

@@ -1,5 +1,6 @@
 """`vaeserve playground`: serve the page on this machine until it is stopped."""
 
+import errno
 import os
 import signal
 import socket
@@ -66,8 +67,13 @@ def _free(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except OSError as exc:
+            taken = exc.errno == errno.EADDRINUSE
+            # Gradio cannot print the address of another family.
+            advice = (
+                "try --port 0 for a free one" if taken else "--host takes an own IPv4 address"
+            )
             raise click.ClickException(
-                f"cannot listen on {host}:{port}, {exc.strerror}: try --port 0 for a free one"
+                f"cannot listen on {host}:{port}, {exc.strerror}: {advice}"
             ) from exc
         free: int = probe.getsockname()[1]
         return free

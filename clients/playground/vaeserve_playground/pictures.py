@@ -59,7 +59,10 @@ def fitted(
     row = np.asarray(image)
     if invert:
         done.append("inverted")
-        row = row ^ np.uint8(255)
+        swapped = row ^ np.uint8(255)
+        if image.mode == "RGBA":  # how opaque it is stays
+            swapped[..., 3] = row[..., 3]
+        row = swapped
     if channels > 1:
         row = np.moveaxis(row, -1, 0)
     words = ", ".join(done) or "taken as it is"

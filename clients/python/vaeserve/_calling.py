@@ -18,7 +18,7 @@ from vaeserve._model import Model
 from vaeserve._suggest import did_you_mean
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
-_PIPE = Path("-")
+_PIPE = "-"  # as typed: a Path of ./- is the same as one of -
 _PIPE_READ = "vaeserve.standard_input_read"  # in a context's meta
 
 
@@ -33,7 +33,9 @@ class SourceFile(click.Path):
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         if ctx and ctx.resilient_parsing:  # a shell that completes must not wait for a pipe
             return None
-        if path == _PIPE:
+        if os.fsdecode(value) == _PIPE:
+            if sys.stdin is None:
+                self.fail("standard input is closed", param, ctx)
             if ctx:
                 if ctx.meta.get(_PIPE_READ):
                     self.fail("only one IN can be -; give another as a file or <(...)", param, ctx)

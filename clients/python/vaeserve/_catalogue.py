@@ -8,6 +8,7 @@ import click
 from vaeserve._dial import client_at, connection_options
 from vaeserve._info import ModelInfo, ModelState
 from vaeserve._table import laid_out
+from vaeserve._writers import write_text
 
 _HEADINGS = ("MODEL", "VERSION", "READY", "INPUT", "LATENT", "LIKELIHOOD", "PRECISION", "SIZE")
 _RIGHT = {"VERSION", "SIZE"}  # numbers
@@ -25,12 +26,12 @@ def models(*, address: str, as_json: bool) -> None:
             for state in client.models()
         ]
     if as_json:
-        click.echo(json.dumps([_facts(state, info) for state, info in found]))
-        return
-    click.echo(laid_out(_HEADINGS, [_line(state, info) for state, info in found], _RIGHT))
-    for state, _ in found:
-        if state.problem:
-            click.echo(f"\n{state.name}: {state.problem}")
+        shown = json.dumps([_facts(state, info) for state, info in found])
+    else:
+        table = laid_out(_HEADINGS, [_line(state, info) for state, info in found], _RIGHT)
+        problems = [f"{state.name}: {state.problem}" for state, _ in found if state.problem]
+        shown = "\n\n".join([table, *problems])
+    write_text(None, f"{shown}\n")
 
 
 def _facts(state: ModelState, info: ModelInfo | None) -> dict[str, Any]:

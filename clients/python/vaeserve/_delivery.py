@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 
-from vaeserve import _files
+from vaeserve import _files, _writers
 from vaeserve._errors import InvalidInput
 from vaeserve._info import ModelInfo
+from vaeserve._pixels import pixel_dtype, pixels_of
 
 _CommandT = TypeVar("_CommandT", bound=Callable[..., Any])
-_PIPE = Path("-")
+_PIPE = "-"  # as typed: a Path of ./- is the same as one of -
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Delivery:
     columns: int | None = None
 
     def dtype(self, info: ModelInfo) -> type[np.generic]:
-        """A PNG holds levels; everything else holds model values.
+        """A PNG holds pixels; everything else holds model values.
 
         Raises:
             InvalidInput: the form is PNG, and the model's rows are no pictures.
@@ -46,7 +47,7 @@ class Delivery:
                 f"the rows of {info.name!r} are no pictures: write them to a .npy or .npz, "
                 "or pipe them with --format npy"
             )
-        return np.uint8
+        return pixel_dtype(info)
 
     @property
     def holds_all(self) -> bool:
@@ -64,14 +65,14 @@ class Delivery:
             InvalidInput: it is no picture and the form is PNG, or the file cannot be written.
         """
         if self.kind == "json":
-            click.echo(json.dumps({key: _plain(value) for key, value in result.items()}))
+            _writers.write_text(None, json.dumps({k: _plain(v) for k, v in result.items()}) + "\n")
         elif self.kind == "csv":
-            _files.write_csv(self.path, {key: _plain(value) for key, value in result.items()})
+            _writers.write_csv(self.path, {key: _plain(value) for key, value in result.items()})
         elif self.kind == "png":
             first = next(iter(result.values()))
-            _files.write_grid(self.path, first, self.columns or columns)
+            _writers.write_grid(self.path, pixels_of(first), self.columns or columns)
         else:
-            _files.write_arrays(self.path, self.kind, result)
+            _writers.write_arrays(self.path, self.kind, result)
 
 
 def delivers(*kinds: str, shown: bool = False) -> Callable[[_CommandT], _CommandT]:
@@ -87,7 +88,7 @@ def delivers(*kinds: str, shown: bool = False) -> Callable[[_CommandT], _Command
         click.option(
             "-o",
             "--out",
-            type=click.Path(dir_okay=False, writable=True, allow_dash=True, path_type=Path),
+            type=click.Path(dir_okay=False, writable=True, allow_dash=True, path_type=str),
             help=f"Where the result goes: a file ({suffixes}), or - for standard output.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print JSON instead."),
@@ -114,7 +115,7 @@ def delivers(*kinds: str, shown: bool = False) -> Callable[[_CommandT], _Command
         @functools.wraps(command)
         def run(
             *,
-            out: Path | None,
+            out: str | None,
             as_json: bool,
             kind: str | None = None,
             columns: int | None = None,
@@ -134,7 +135,7 @@ def delivers(*kinds: str, shown: bool = False) -> Callable[[_CommandT], _Command
 
 
 def _delivery(
-    out: Path | None,
+    out: str | None,
     kind: str | None,
     columns: int | None,
     kinds: tuple[str, ...],
@@ -146,21 +147,24 @@ def _delivery(
         if out or kind or columns:
             raise click.UsageError("--json prints the result: leave -o, --format and --columns out")
         return Delivery(None, "json")
+    if out is None and kind == "csv":
+        out = _PIPE  # a table can be read where it comes out
     if out is None:
         raise click.UsageError("Say where the result goes: -o FILE, -o - for a pipe, or --json.")
     if out == _PIPE:
         kind = kind or kinds[0]
-        if kind != "csv" and sys.stdout.isatty():
+        if kind != "csv" and sys.stdout and sys.stdout.isatty():
             raise click.UsageError("-o - writes bytes, which a terminal cannot show: add | or >")
         return _laid_out(None, kind, columns)
-    if not out.parent.is_dir():
-        raise click.UsageError(f"the folder {str(out.parent)!r} does not exist")
-    kind = kind or _files.kind_of(out)
+    path = Path(out)
+    if not path.parent.is_dir():
+        raise click.UsageError(f"the folder {str(path.parent)!r} does not exist")
+    kind = kind or _files.kind_of(path)
     if kind not in kinds:
         suffixes = ", ".join(f".{each}" for each in kinds)
         otherwise = ", or give --format" if len(kinds) > 1 else ""
-        raise click.UsageError(f"{str(out)!r} must end in {suffixes}{otherwise}")
-    return _laid_out(out, kind, columns)
+        raise click.UsageError(f"{str(path)!r} must end in {suffixes}{otherwise}")
+    return _laid_out(path, kind, columns)
 
 
 def _laid_out(path: Path | None, kind: str, columns: int | None) -> Delivery:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from vaeserve._channel import DEFAULT_TIMEOUT
 from vaeserve._client import Client
@@ -37,6 +38,7 @@ _OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+_TLS_FILES = ("ca", "cert", "key")
 _CREDENTIALS = tuple(name for name in _OPTIONS if name != "timeout")
 
 
@@ -84,11 +86,36 @@ class Credentials(NamedTuple):
 
 
 def credentials() -> Credentials:
-    """What the options of the command that runs say."""
+    """What the options of the command that runs say.
+
+    Raises:
+        click.UsageError: they contradict each other, or the token's file holds no text.
+    """
     given = _given()
-    files = {name: given[name] for name in ("ca", "cert", "key") if name in given}
-    token = given["token"].read_text().strip() if "token" in given else None
+    files = {name: given[name] for name in _TLS_FILES if name in given}
+    if given.get("tls") is False and files:
+        files = _files_without_tls(files)
+    try:
+        token = given["token"].read_text(encoding="utf-8").strip() if "token" in given else None
+    except UnicodeDecodeError as exc:
+        raise click.UsageError(f"--token-file {given['token']}: holds no text") from exc
     return Credentials(Tls(**files) if files else given.get("tls"), token)
+
+
+def _files_without_tls(files: dict[str, Path]) -> dict[str, Path]:
+    """Those that count beside --no-tls: what is typed overrules the environment."""
+    source = click.get_current_context().get_parameter_source
+    typed = {
+        name: path
+        for name, path in files.items()
+        if source(f"connection_{name}") is ParameterSource.COMMANDLINE
+    }
+    if source("connection_tls") is not ParameterSource.COMMANDLINE:
+        return typed
+    if typed:
+        flags = ", ".join(_OPTIONS[name][0] for name in typed)
+        raise click.UsageError(f"--no-tls and {flags} do not go together: leave one out")
+    return {}
 
 
 @contextmanager

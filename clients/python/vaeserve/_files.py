@@ -1,22 +1,18 @@
-"""Arrays from .npy, .npz, .png and .jpg, and to .npy, .npz, .png and .csv: files and pipes."""
+"""Arrays from .npy, .npz, .png and .jpg: files and pipes."""
 
-import csv
 import io
 import struct
-import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from math import ceil, sqrt
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
 
 from vaeserve import _inputs
 from vaeserve._errors import InvalidInput
-from vaeserve._foreign import MODES, levels_of
+from vaeserve._foreign import levels_of
 from vaeserve._info import ModelInfo
 from vaeserve._latents import Array, Latents
 
@@ -123,94 +119,9 @@ def holds_latents(source: Source) -> bool:
     return source.kind == "npz" and _ID in _load(source)
 
 
-def write_arrays(path: Path | None, kind: str, arrays: Mapping[str, Any]) -> None:
-    """Write npz with every array that is not None, or npy with the first one.
-
-    Args:
-        path: the file; None for standard output.
-        kind: "npz" or "npy".
-        arrays: by name.
-
-    Raises:
-        InvalidInput: it cannot be written.
-    """
-    with _writing(path) as file:
-        if kind == "npz":
-            np.savez(file, **{name: value for name, value in arrays.items() if value is not None})
-        else:
-            np.save(file, np.asarray(next(iter(arrays.values()))))
-
-
-def write_csv(path: Path | None, columns: Mapping[str, Any]) -> None:
-    """Write a heading and a line a row; what is no list stands in each line.
-
-    Args:
-        path: the file; None for standard output.
-        columns: lists of one length, or one value for all rows, by name; None is left out.
-
-    Raises:
-        InvalidInput: it cannot be written.
-    """
-    given = {name: value for name, value in columns.items() if value is not None}
-    rows = max(len(value) for value in given.values() if isinstance(value, list))
-    filled = [value if isinstance(value, list) else [value] * rows for value in given.values()]
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(given)
-    table.writerows(zip(*filled, strict=True))
-    with _writing(path) as file:
-        file.write(text.getvalue().encode())
-
-
-def write_grid(path: Path | None, pictures: Array, columns: int | None = None) -> None:
-    """Write uint8 pictures as one PNG, in a grid that is nearly square unless told otherwise.
-
-    Args:
-        path: the file; None for standard output.
-        pictures: [n, height, width] or [n, channels, height, width] uint8.
-        columns: pictures side by side.
-
-    Raises:
-        InvalidInput: the rows are no pictures, or the file cannot be written.
-    """
-    from PIL import Image  # noqa: PLC0415  only needed for PNG
-
-    n = len(pictures)
-    tiles = _channels_last(pictures)
-    columns = min(columns or ceil(sqrt(n)), n)
-    lines = ceil(n / columns)
-    height, width, channels = tiles.shape[1:]
-    grid = np.full(
-        (lines * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, channels), 255, np.uint8
-    )
-    for number, tile in enumerate(tiles):
-        line, column = divmod(number, columns)
-        top, left = line * (height + _GAP), column * (width + _GAP)
-        grid[top : top + height, left : left + width] = tile
-    with _writing(path) as file:
-        Image.fromarray(grid[..., 0] if channels == 1 else grid).save(file, "PNG")
-
-
 def kind_of(path: Path) -> str:
     """What a path's suffix says, in lower case and without its dot: X.PNG is "png"."""
     return path.suffix.lower().removeprefix(".")
-
-
-@contextmanager
-def _writing(path: Path | None) -> Iterator[IO[bytes]]:
-    try:
-        if path:
-            with path.open("wb") as file:
-                yield file
-        else:
-            # In one piece: the writers seek, a pipe cannot.
-            whole = io.BytesIO()
-            yield whole
-            sys.stdout.buffer.write(whole.getvalue())
-            sys.stdout.buffer.flush()
-    except OSError as exc:
-        name = path or "standard output"
-        raise InvalidInput(f"{name} cannot be written: {exc.strerror or exc}") from exc
 
 
 def _batch(source: Source, info: ModelInfo) -> Array:
@@ -228,15 +139,6 @@ def _rows(source: Source, info: ModelInfo) -> Array:
     if not source.kind:
         raise InvalidInput(f"{source.name} is no .png, .jpg, .npy or .npz that can be read")
     return _read_arrays(source, ("x_hat", "images", "x", "train"))[0]
-
-
-def _channels_last(pictures: Array) -> Array:
-    """[n, height, width, channels] of what Pillow can write."""
-    if pictures.ndim == 3:
-        return pictures[..., np.newaxis]
-    if pictures.ndim == 4 and pictures.shape[1] in MODES:
-        return np.moveaxis(pictures, 1, -1)
-    raise InvalidInput(f"rows of shape {list(pictures.shape[1:])} are no pictures; write .npy")
 
 
 def _read_picture(source: Source, info: ModelInfo) -> Array:

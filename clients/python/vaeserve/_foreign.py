@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vaeserve._errors import InvalidInput
 from vaeserve._info import ModelInfo
+from vaeserve._pixels import levels_of_pixels
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's names of 8-bit pictures, by number of channels."""
@@ -125,5 +126,5 @@ def levels_of(picture: Any, info: ModelInfo, name: str) -> npt.NDArray[np.uint8]
         picture = picture.convert("RGBA")
         if picture.getchannel("A").getextrema()[0] < 255:
             raise InvalidInput(f"{name} is partly transparent: lay it over a background first")
-    levels = np.asarray(picture.convert(mode), np.uint8)
+    levels = levels_of_pixels(np.asarray(picture.convert(mode), np.uint8), info)
     return (levels if mode == "L" else np.moveaxis(levels, -1, 0)).reshape(info.input_shape)

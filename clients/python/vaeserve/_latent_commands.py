@@ -10,6 +10,7 @@ from vaeserve._files import Source
 from vaeserve._latents import Array
 from vaeserve._results import Score
 from vaeserve._table import laid_out
+from vaeserve._writers import write_text
 
 _IN = SourceFile()
 
@@ -97,7 +98,7 @@ def score(
     if to:
         to.write(_columns(scores) | {"seed": scores.seed})
     else:
-        click.echo(_table(scores))
+        write_text(None, f"{_table(scores)}\n")
     tell_seed(scores.seed, seed)
 
 

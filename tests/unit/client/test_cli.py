@@ -240,7 +240,7 @@ def test_only_a_table_is_written_as_csv(script: Script, tmp_path: Path) -> None:
     call = (script.address, "--model", "digits", tmp_path / "x.npy", "-o", tmp_path / "y.csv")
     assert "must end in .npz\n" in vaeserve("encode", *call).output
     assert "must end in .png, .npy, .npz, or give --format" in vaeserve("reconstruct", *call).output
-    assert "Say where the result goes" in vaeserve("score", *call[:-2], "--format", "csv").output
+    assert "Say where the result goes" in vaeserve("score", *call[:-2], "--format", "npz").output
     assert "must end in .npz, .csv, or" in vaeserve("score", *call[:-1], tmp_path / "y.txt").output
     assert script.requests == []
 

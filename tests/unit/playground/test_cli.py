@@ -30,6 +30,12 @@ def test_a_port_that_is_taken(script: Script) -> None:
     assert f"cannot listen on 127.0.0.1:{port}, Address already in use" in result.output
 
 
+def test_an_address_of_another_machine(script: Script) -> None:
+    output = playground(script.address, "--host", "192.0.2.1").output
+    assert "--host takes an own IPv4 address" in output
+    assert "--host takes an own IPv4 address" in playground(script.address, "--host", "::1").output
+
+
 def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -52,6 +52,11 @@ def test_a_picture_of_the_models_own_kind_is_not_touched() -> None:
     assert words == "taken as it is"
 
 
+def test_light_and_dark_change_places_and_opacity_does_not() -> None:
+    row, _ = fitted(Image.new("RGBA", (4, 4), (255, 0, 10, 200)), (4, 4, 4), invert=True)
+    assert row[:, 0, 0].tolist() == [0, 255, 245, 200]
+
+
 def test_what_was_done_is_said() -> None:
     picture = Image.new("RGB", (60, 40), "red")
     row, words = fitted(picture, (1, 4, 4), invert=True)
