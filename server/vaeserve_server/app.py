@@ -33,6 +33,8 @@ from vaeserve_server.worker_messages import Served
 # Watchers of health that may be sent to at a time.
 _WATCHERS = 32
 
+_POLL_S = 0.005
+
 _log = logging.getLogger(__name__)
 
 
@@ -64,7 +66,7 @@ class App:
         self._ending = threading.Lock()
         self._ended_itself = False
         self.metrics = Metrics()
-        vae = VaeHandlers(self._served, self.metrics)
+        vae = VaeHandlers(self._loaded, self.metrics)
         methods = method_table(vae, ModelHandlers(self._served)) + self._oip_methods()
         self._turn = Turn()
         self._transport = Transport(
@@ -151,12 +153,19 @@ class App:
         # Our own refusal first, with a status of the table: a stopping gRPC server cancels.
         self._draining = True
         if self._catalogue is not None:
-            self._catalogue.close(grace_s)
+            self._catalogue.drain()
+            self._wait_until_idle(end)
+            self._catalogue.close(max(0.0, end - time.monotonic()))
         self._health.end()
         self._transport.stop(max(0.0, end - time.monotonic()))
         if self._endpoint is not None:
             self._endpoint.shutdown()
             self._endpoint.server_close()
+
+    def _wait_until_idle(self, end: float) -> None:
+        """Let the calls that were begun go through all their runs, until a monotonic time."""
+        while self.metrics.open_calls and time.monotonic() < end:
+            time.sleep(_POLL_S)
 
     def _batcher_died(self, cause: BaseException) -> None:
         """Nothing is ready any more; without its device the process is of no use at all."""
@@ -177,7 +186,7 @@ class App:
         models = OipModels()
         regions = Regions(enabled=self._config.system_shared_memory)
         return oip_methods(
-            InferHandlers(self._served, models, regions, self.metrics),
+            InferHandlers(self._loaded, models, regions, self.metrics),
             OipCatalogueHandlers(
                 self._served,
                 models,
@@ -199,6 +208,10 @@ class App:
     def _served(self) -> Catalogue:
         if self._draining:
             raise Unavailable("the server is shutting down", reason="DRAINING")
+        return self._loaded()
+
+    def _loaded(self) -> Catalogue:
+        """For calls that need runs: of these, batchers refuse the new ones while draining."""
         if self._catalogue is None:
             raise Unavailable("the server is loading its models", reason="LOADING")
         return self._catalogue

@@ -1,11 +1,10 @@
 """Requests of many callers become batches of one graph.
 
-Knows rows, clocks and callbacks; no gRPC, no ONNX Runtime.
-
-Batching is work-conserving: a batch starts at once when the engine is free, and the next one grows
-while it is busy. Rows are counted, not requests; a request is never split. Whatever happens to one
-request (cancelled, expired, not finite) or one batch (engine error) touches nobody else. Several
-devices share one queue: whichever is free takes the next batch.
+Knows rows, clocks and callbacks; no gRPC, no ONNX Runtime. Batching is work-conserving: a batch
+starts at once when the engine is free, and the next one grows while it is busy. Rows are counted,
+not requests; a request is never split. Whatever happens to one request (cancelled, expired, not
+finite) or one batch (engine error) touches nobody else. Several devices share one queue: whichever
+is free takes the next batch.
 
 A batch runs where it costs least. The transport's thread runs short ones itself at the end of its
 turn (`pump`): handing them over would take longer than running them. Long ones go to the graph's
@@ -89,14 +88,13 @@ class Batcher:
         self._ran: deque[Work] = deque()  # to be answered
         self._unanswered = 0
         self._alarms = 0  # threads that wake by themselves when a batch may be packed ahead
-        self._closed = False
+        self._ending = self._closed = False  # no more calls are begun; no more runs are
         self._cause: BaseException | None = None
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
-        # One more than can run at once.
         self._threads = [
             threading.Thread(target=self._loop, name=f"{name}-{number}", daemon=True)
-            for number in range(1 + len(one_of_each_engine(slots)))
+            for number in range(1 + len(one_of_each_engine(slots)))  # one more than can run at once
         ]
         for thread in self._threads:
             thread.start()
@@ -120,13 +118,13 @@ class Batcher:
             done: called once with the outputs, each [n, ...], or with the error.
 
         Raises:
-            Unavailable: shutting down.
+            Unavailable: shutting down, and the call was not begun.
             Overloaded: the queue has no room.
             DeadlineExceeded: the answer could not be there in time.
         """
         try:
             with self._lock:
-                if self._closed:
+                if self._ending and (self._closed or not call.begun):
                     raise end_of(self._cause)
                 now, count, waiting = self._clock(), len(rows), self.queued_rows
                 if call.deadline is not None or waiting + count > self._max_queue_rows:
@@ -155,19 +153,24 @@ class Batcher:
                 self._crew.run(work, now, math.inf)
             try:
                 runner.pack(work)
-                runner.run(work)
-                self._end(work)
+                self._run(work)
                 for part in work.parts:
                     self._answer(part)
             except Exception as error:  # noqa: BLE001  the transport's thread serves others too
                 self._die(error, work)
                 return
 
+    def drain(self) -> None:
+        """Refuse calls that were not begun, and wait for no company; others go on, run by run."""
+        with self._lock:
+            self._ending = True
+            self._wake.notify_all()
+
     def close(self, timeout_s: float) -> None:
-        """Refuse new requests, finish those admitted, end the threads."""
+        """Refuse every request, finish those admitted, end the threads."""
         end = time.monotonic() + timeout_s
         with self._lock:
-            self._closed = True
+            self._ending = self._closed = True
             self._wake.notify_all()
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
@@ -223,7 +226,7 @@ class Batcher:
         return self._crew.next(now, full=rows >= self._max_rows) if rows else None
 
     def _wants_company(self) -> bool:
-        return self._max_delay_s > 0 and not self._closed and self._queue.rows < self._max_rows
+        return self._max_delay_s > 0 and not self._ending and self._queue.rows < self._max_rows
 
     def _patience_s(self, now: float) -> float:
         """Seconds that the next batch shall wait for company; the lock is held."""
@@ -281,7 +284,7 @@ class Batcher:
         _log.critical("batcher died", exc_info=cause)
         with self._lock:
             first = self._cause is None
-            self._closed, self._cause = True, self._cause or cause
+            self._ending, self._closed, self._cause = True, True, self._cause or cause
             left = [*works, *self._crew.disband(), *self._ran]
             self._ran.clear()
             items = self._queue.clear()

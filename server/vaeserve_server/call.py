@@ -56,6 +56,7 @@ class Call:
     Attributes:
         deadline: monotonic time after which nobody waits any more; None without one.
         cancelled: set by the transport when the caller goes away.
+        begun: whether a run of it is over; when the server stops, such a call is finished.
         timings: one entry a batch it rode in, of a long stream the first ones; None unless the
             caller asked for them.
         defer: runs a step on a thread where it stalls nobody; None where every call has a thread
@@ -64,6 +65,7 @@ class Call:
 
     deadline: float | None = None
     cancelled: bool = False
+    begun: bool = False
     timings: list[Timing] | None = None
     defer: Callable[[Callable[[], None]], object] | None = None
 
@@ -170,6 +172,8 @@ class Drive:
     def go_on(self, outcome: Outputs | Exception = ()) -> None:
         """Resume the handler with the outputs of its run, with none, or with the error."""
         steps = self._steps
+        if outcome:
+            self._call.begun = True
         try:
             step = steps.throw(outcome) if isinstance(outcome, Exception) else _send(steps, outcome)
             while not isinstance(step, Run):

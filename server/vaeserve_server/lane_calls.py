@@ -171,6 +171,7 @@ class LaneCall(Call):
         deadline = core.deadline_of(event)
         self.deadline = None if deadline > _NEVER else now + deadline - time.time()
         self.cancelled = False
+        self.begun = False
         self.timings = [] if ASK in core.metadata_of(event) else None
         self.defer = door.carrier.defer
         self._door = door

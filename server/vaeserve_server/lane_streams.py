@@ -95,6 +95,7 @@ class StreamCall(LaneCall):
             answer()
 
     def _fill(self, slot: Slot, outcome: bytes | Exception) -> None:
+        self.begun = True
         with self._lock:
             slot.outcome = outcome
             self._send()

@@ -72,15 +72,10 @@ class Model:
         """Its commonest replies."""
         return Forms(self.info)
 
-    def close(self, end: float) -> None:
-        """Finish what is admitted, until a monotonic time.
-
-        The encoder first: its callers may go on to the decoder.
-        """
-        self.encoder.close(max(0.0, end - time.monotonic()))
-        self.decoder.close(max(0.0, end - time.monotonic()))
-        if self.chain is not None:
-            self.chain.close(max(0.0, end - time.monotonic()))
+    @property
+    def batchers(self) -> list[Batcher]:
+        """All of its graphs', in the order in which a call goes through them."""
+        return [self.encoder, self.decoder, *([] if self.chain is None else [self.chain])]
 
 
 def takes_unit_interval(info: model_pb2.ModelInfo) -> bool:
@@ -134,8 +129,17 @@ class Catalogue:
         """Whether every model folder of the repository is served, if in an older version."""
         return bool(self.models) and not self.problems.keys() - self.models.keys()
 
+    def drain(self) -> None:
+        """Refuse calls that have not been begun, in every model."""
+        for batcher in self._batchers:
+            batcher.drain()
+
     def close(self, timeout_s: float) -> None:
-        """Finish what is admitted in every model."""
+        """Refuse everything and finish what is admitted, in every model."""
         end = time.monotonic() + timeout_s
-        for model in self.models.values():
-            model.close(end)
+        for batcher in self._batchers:
+            batcher.close(max(0.0, end - time.monotonic()))
+
+    @property
+    def _batchers(self) -> list[Batcher]:
+        return [batcher for model in self.models.values() for batcher in model.batchers]

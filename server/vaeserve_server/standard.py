@@ -171,6 +171,7 @@ def _answers(
         while (taken := slots.get()) is not None:
             slot, size = taken
             outcome = slot.get()
+            call.begun = True
             if isinstance(outcome, Exception):
                 raise outcome
             yield outcome

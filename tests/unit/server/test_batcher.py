@@ -246,6 +246,18 @@ def test_closing_finishes_what_was_admitted_and_refuses_the_rest() -> None:
         check_own_rows(kept, numbered(0, 3))
 
 
+def test_draining_refuses_calls_that_were_not_begun() -> None:
+    with bench() as b:
+        b.batcher.drain()
+        with pytest.raises(Unavailable) as refusal:
+            b.submit(numbered(0, 1))
+        assert refusal.value.reason == "DRAINING"
+        check_own_rows(b.submit(numbered(1, 2), Call(begun=True)), numbered(1, 2))
+        b.batcher.close(10)
+        with pytest.raises(Unavailable):
+            b.submit(numbered(3, 1), Call(begun=True))
+
+
 def test_company_is_awaited_until_the_batch_is_full() -> None:
     with bench(max_rows=4, max_delay_s=60) as b:
         first = b.submit(numbered(0, 2))
