@@ -1,14 +1,14 @@
 """Encode: posteriors of rows, and draws from them."""
 
 from vaeserve.v1 import arrays, vae_service_pb2 as pb
-from vaeserve.v1.arrays import to_tensor
-from vaeserve.v1.noise import Block, reparameterise
+from vaeserve.v1.arrays import fill_tensor
+from vaeserve.v1.noise import Block
 from vaeserve_server import rows
 from vaeserve_server.call import Handled, Plain, Steps
 from vaeserve_server.errors import InvalidArgument
 from vaeserve_server.models import Model
 from vaeserve_server.options import check_draws, encode_outputs, seed_of
-from vaeserve_server.phases import posterior_noise, run
+from vaeserve_server.phases import drawn, posterior_noise, run
 
 
 def encode(request: pb.EncodeRequest, model: Model) -> Handled:
@@ -35,13 +35,12 @@ def _chosen_outputs(request: pb.EncodeRequest, model: Model, x: arrays.Array) ->
     )
     mu, log_var = yield from run(model.encoder, x)
     if pb.ENCODE_OUTPUT_MU in outputs:
-        reply.mu.CopyFrom(to_tensor(mu))
+        fill_tensor(reply.mu, mu)
     if pb.ENCODE_OUTPUT_LOG_VAR in outputs:
-        reply.log_var.CopyFrom(to_tensor(log_var))
+        fill_tensor(reply.log_var, log_var)
     if wants_draws:
         reply.seed = seed_of(request)
         block = Block(reply.seed, first_row, len(x))
         eps = yield from posterior_noise(model, block, request.draws)
-        drawn = reparameterise(mu[:, None], log_var[:, None], eps)
-        reply.draws.CopyFrom(to_tensor(drawn))
+        fill_tensor(reply.draws, drawn(mu[:, None], log_var[:, None], eps))
     return reply

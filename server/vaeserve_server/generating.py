@@ -3,12 +3,13 @@
 from collections.abc import Collection, Generator
 
 from vaeserve.v1 import vae_service_pb2 as pb
-from vaeserve.v1.arrays import to_tensor
+from vaeserve.v1.arrays import fill_tensor
 from vaeserve_server import rows
 from vaeserve_server.call import Array, Floats, Heavy, Outputs, Run
 from vaeserve_server.chaining import Chained
 from vaeserve_server.models import Model
 from vaeserve_server.phases import run
+from vaeserve_server.soundness import check_computed
 
 _Request = pb.SampleRequest | pb.EditRequest | pb.InterpolateRequest
 _Reply = pb.SampleResponse | pb.EditResponse | pb.InterpolateResponse
@@ -70,8 +71,9 @@ def _fill(
 ) -> None:
     """Put into a reply what was asked for."""
     if pb.GENERATE_OUTPUT_LATENTS in outputs:
-        reply.latents.CopyFrom(to_tensor(z))
+        check_computed(z)
+        fill_tensor(reply.latents, z)
     if x_hat is not None:
         pictures = rows.picture_rows(x_hat, request.x_hat_dtype, model)
         axes = z.shape[: z.ndim - len(model.latent_shape)]
-        reply.x_hat.CopyFrom(to_tensor(pictures.reshape(*axes, *x_hat.shape[1:])))
+        fill_tensor(reply.x_hat, pictures.reshape(*axes, *x_hat.shape[1:]))

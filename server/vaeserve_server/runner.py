@@ -12,7 +12,7 @@ from vaeserve_server.engine import EngineLostError, EngineMemoryError, Slot
 from vaeserve_server.errors import InvalidArgument, OutOfMemory, ServiceError, Unavailable
 from vaeserve_server.packing import AsLevels, bare
 from vaeserve_server.row_queue import Batch, Item, RowQueue
-from vaeserve_server.soundness import finite
+from vaeserve_server.soundness import OVERFLOW, finite
 
 
 class Observer(Protocol):
@@ -224,9 +224,7 @@ class Runner:
                 if all_finite or all(map(finite, own)):
                     item.finish(own)
                 else:
-                    item.finish(
-                        InvalidArgument("the model overflows on these values", reason="NOT_FINITE")
-                    )
+                    item.finish(InvalidArgument(OVERFLOW, reason="NOT_FINITE"))
             begin = end
 
     def _fail(self, item: Item, error: Exception) -> None:

@@ -6,17 +6,17 @@ from typing import NamedTuple
 import numpy as np
 
 from vaeserve.v1 import vae_service_pb2 as pb
-from vaeserve.v1.arrays import to_tensor
-from vaeserve.v1.noise import Block, Doubles, reparameterise
+from vaeserve.v1.arrays import fill_tensor
+from vaeserve.v1.noise import Block, Doubles
 from vaeserve_server import rows
 from vaeserve_server.call import HEAVY, Floats, Heavy, Outputs, Run, Steps
-from vaeserve_server.errors import InvalidArgument
 from vaeserve_server.levels import model_values
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.models import Model
 from vaeserve_server.nats import kl_nats, reconstruction_nats, row_sums
 from vaeserve_server.options import check_draws, seed_of
-from vaeserve_server.phases import HEAVY_FLOATS, posterior_noise, run
+from vaeserve_server.phases import HEAVY_FLOATS, drawn, posterior_noise, run
+from vaeserve_server.soundness import check_computed
 
 _Terms = Generator[Run | Heavy, Outputs, tuple[Doubles, Doubles]]
 
@@ -44,30 +44,28 @@ def score(request: pb.ScoreRequest, model: Model, metrics: Metrics) -> Steps:
         kl = kl_nats(mu, log_var)
         reconstruction = reconstruction_nats(encoded.x, x_hat, model.info)
     metrics.reconstructed(model.info.name, reconstruction)
-    percentile = model.toolkit.percentile(reconstruction + kl)
-    typicality = model.toolkit.typicality(reconstruction, kl)
-    results = []
+    results = [
+        (reply.percentile, model.toolkit.percentile(reconstruction + kl)),
+        (reply.typicality, model.toolkit.typicality(reconstruction, kl)),
+    ]
     if request.draws:
         reply.seed = block.seed
-        reconstruction, weighted = yield from _drawn(model, encoded, block, request.draws)
+        reconstruction, weighted = yield from _over_draws(model, encoded, block, request.draws)
         results.append((reply.importance_weighted_nats, weighted))
     results += [
         (reply.reconstruction_nats, reconstruction),
         (reply.kl_nats, kl),
         (reply.negative_elbo_nats, reconstruction + kl),
-        (reply.percentile, percentile),
-        (reply.typicality, typicality),
     ]
     for tensor, values in results:
-        if not np.isfinite(values).all():
-            raise InvalidArgument(
-                "the model overflows on these values", reason="NOT_FINITE", field="input"
-            )
-        tensor.CopyFrom(to_tensor(values.astype(np.float32)))
+        with _overflow_is_refused_later():
+            narrow = values.astype(np.float32)
+        check_computed(narrow, "input")
+        fill_tensor(tensor, narrow)
     return reply
 
 
-def _drawn(model: Model, encoded: _Encoded, block: Block, draws: int) -> _Terms:
+def _over_draws(model: Model, encoded: _Encoded, block: Block, draws: int) -> _Terms:
     """The mean reconstruction term over posterior draws, and the importance-weighted bound.
 
     Decoded in as many batches as it takes, one after the other: between them others have their
@@ -83,8 +81,8 @@ def _drawn(model: Model, encoded: _Encoded, block: Block, draws: int) -> _Terms:
     for first in range(0, draws, at_a_time):
         count = min(at_a_time, draws - first)
         eps = yield from posterior_noise(model, block, count, first_draw=first)
+        z = drawn(mu[:, None], log_var[:, None], eps)
         with _overflow_is_refused_later():
-            z = reparameterise(mu[:, None], log_var[:, None], eps)
             ratio = _log_ratio(z, eps, log_var)
         (x_hat,) = yield from run(model.decoder, z.reshape(-1, *model.latent_shape))
         if x_hat.size > HEAVY_FLOATS:

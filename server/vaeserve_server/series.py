@@ -93,7 +93,7 @@ class Series:
         )
         self.kl = KlHealth("vaeserve_kl_nats", "KL(q(z|x) || N(0, I)) of encoded rows.")
         self.reconstruction = LatentHealth(
-            "vaeserve_reconstruction_nats", "-log p(x|z) of reconstructed rows."
+            "vaeserve_reconstruction_nats", "-log p(x|z) of rows at z = mu."
         )
         registry.register(self.kl)
         registry.register(self.reconstruction)

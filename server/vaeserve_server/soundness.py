@@ -20,6 +20,9 @@ _RANGES = {
     True: (float(np.float32(-_ROUNDING)), float(np.float32(1 + _ROUNDING))),
 }
 
+OVERFLOW = "the model overflows on these values"
+"""What callers are told of outputs that are not finite."""
+
 _BITS_OF_ONE = int(np.float32(1).view(np.uint32))
 
 
@@ -70,3 +73,17 @@ def value_problem(values: Floats, field: str, *, unit_interval: bool) -> Service
         reason="INVALID_TENSOR",
         field=field,
     )
+
+
+def check_computed(values: Array, field: str | None = None) -> None:
+    """Refuse what was computed of a request and came out too large for float32.
+
+    Args:
+        values: any shape, at least one.
+        field: where the values that led to them stand in the request, if one field has them.
+
+    Raises:
+        InvalidArgument: one is NaN or infinite.
+    """
+    if not finite(values):
+        raise InvalidArgument(OVERFLOW, reason="NOT_FINITE", field=field)

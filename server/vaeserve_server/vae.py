@@ -6,7 +6,6 @@ Each handler converts, runs graphs, converts back; the mathematics is in `noise`
 from collections.abc import Callable, Iterator
 
 from vaeserve.v1 import arrays, vae_service_pb2 as pb
-from vaeserve.v1.arrays import to_tensor
 from vaeserve_server import rows
 from vaeserve_server.call import Handled, Plain, Steps
 from vaeserve_server.editing import edit
@@ -76,7 +75,7 @@ class VaeHandlers:
             reply.seed = seed_of(request)
             draw = Draw(reply.seed, first_row)
         (x_hat,) = yield from reconstructed(model, x, draw, self._metrics)
-        reply.x_hat.CopyFrom(to_tensor(rows.picture_rows(x_hat, request.x_hat_dtype, model)))
+        arrays.fill_tensor(reply.x_hat, rows.picture_rows(x_hat, request.x_hat_dtype, model))
         return reply
 
     def interpolate(self, request: pb.InterpolateRequest) -> Steps:

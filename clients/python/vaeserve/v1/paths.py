@@ -61,6 +61,7 @@ def slerp(start: Floats, end: Floats, steps: int) -> Floats:
 def _with_ends(
     path: np.ndarray[tuple[int, ...], np.dtype[np.float64]], start: Floats, end: Floats
 ) -> Floats:
-    exact = path.astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, for whoever looks
+        exact = path.astype(np.float32)
     exact[:, 0], exact[:, -1] = start, end
     return exact
