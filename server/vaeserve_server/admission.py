@@ -31,11 +31,10 @@ class Admission:
             Overloaded: the queue has no room.
             DeadlineExceeded: the answer could not be there in time.
         """
-        running = self._crew.running_rows
         if waiting + rows > self._max_queue_rows:
             raise Overloaded(
                 f"{waiting} rows wait already, at most {self._max_queue_rows} may",
-                retry_after_s=self._wait_s(running, waiting),
+                retry_after_s=self._wait_s(waiting, now),
             )
         if call.deadline is None:
             return
@@ -44,10 +43,11 @@ class Admission:
         if not waiting and self._crew.idle() is not None:
             # The run starts at once: trying costs less than a prediction that may be stale.
             return
-        wait_s = self._wait_s(running, waiting + rows)
+        wait_s = self._wait_s(waiting + rows, now)
         if now + wait_s > call.deadline:
+            ahead = waiting + sum(running for running, _ in self._crew.running)
             raise DeadlineExceeded(
-                f"{waiting + running} rows are ahead, about {wait_s:.3f} s; "
+                f"{ahead} rows are ahead, about {wait_s:.3f} s; "
                 f"the deadline is in {call.deadline - now:.3f} s",
                 reason="QUEUE_WAIT",
             )
@@ -56,6 +56,7 @@ class Admission:
         """Seconds that so many rows take on one device."""
         return self._run_times.predict(rows, self._max_rows)
 
-    def _wait_s(self, running: int, waiting: int) -> float:
-        """Seconds until all devices together have run so many rows."""
-        return (self.predict(running) + self.predict(waiting)) / self._crew.devices
+    def _wait_s(self, waiting: int, now: float) -> float:
+        """Seconds until all devices together have run so many rows and what they run now."""
+        left = sum(max(0.0, began + self.predict(rows) - now) for rows, began in self._crew.running)
+        return (left + self.predict(waiting)) / self._crew.devices

@@ -14,6 +14,8 @@ _PACK_AHEAD = 0.75
 @dataclass(slots=True)
 class _Device:
     batches: int = 0  # in hand: being packed, packed or run
+    running: int = 0  # rows of the batch that is run
+    began: float = 0.0  # when that was
     ahead_from: float = 0.0  # when another one may be packed, if one runs
 
 
@@ -22,13 +24,11 @@ class Crew:
 
     Attributes:
         waiting_rows: of batches that are being packed, or wait for their engine.
-        running_rows: of batches that are run.
     """
 
     def __init__(self, runners: list[Runner]) -> None:
         """All of them are free."""
         self.waiting_rows = 0
-        self.running_rows = 0
         self._free = runners
         self._devices = {runner.device: _Device() for runner in runners}
         self._packed: deque[Work] = deque()
@@ -38,6 +38,12 @@ class Crew:
     def devices(self) -> int:
         """How many devices they are on."""
         return len(self._devices)
+
+    @property
+    def running(self) -> list[tuple[int, float]]:
+        """Rows of each batch that is run, and the monotonic time at which that began."""
+        each = self._devices.values()
+        return [(device.running, device.began) for device in each if device.running]
 
     def idle(self) -> Runner | None:
         """A runner whose device has nothing to do, if any."""
@@ -96,9 +102,10 @@ class Crew:
     def run(self, work: Work, now: float, seconds: float) -> None:
         """A batch is going to be run, for so many seconds as predicted."""
         self.waiting_rows -= work.taken
-        self.running_rows += work.taken
         self._running.add(id(work.runner.engine))
-        self._devices[work.runner.device].ahead_from = now + _PACK_AHEAD * seconds
+        device = self._devices[work.runner.device]
+        device.running, device.began = work.taken, now
+        device.ahead_from = now + _PACK_AHEAD * seconds
 
     def end(self, work: Work) -> None:
         """A batch was run: engine and runner are free."""
@@ -106,9 +113,9 @@ class Crew:
         self._free.append(work.runner)
         device = self._devices[work.runner.device]
         device.batches -= 1
+        device.running = 0
         if any(other.runner.device == work.runner.device for other in self._packed):
             device.ahead_from = math.inf  # until that one runs
-        self.running_rows -= work.taken
 
     def disband(self) -> list[Work]:
         """Nobody is free any more.

@@ -134,7 +134,7 @@ def test_a_request_is_never_split_to_fill_a_batch() -> None:
 
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
-    with bench(max_rows=4, max_queue_rows=8) as b:
+    with bench(max_rows=4, max_queue_rows=8, clock=Clock()) as b:
         b.times.record(4, 0.5)
         b.occupy()
         kept = [b.submit(numbered(0, 4)), b.submit(numbered(4, 4))]
@@ -160,6 +160,23 @@ def test_a_request_that_cannot_be_done_in_time_is_refused_on_arrival() -> None:
         with pytest.raises(DeadlineExceeded) as refusal:
             b.submit(numbered(4, 4), Call(deadline=clock.now))
         assert refusal.value.reason == "EXPIRED"
+
+
+def test_a_run_that_is_nearly_over_is_hardly_waited_for() -> None:
+    clock = Clock()
+    with bench(clock=clock) as b:
+        b.times.record(1, 1.0)
+        b.occupy()
+        clock.now += 0.5
+        with pytest.raises(DeadlineExceeded, match=r"1 rows are ahead, about 1\.500 s"):
+            b.submit(numbered(0, 1), Call(deadline=clock.now + 1.3))
+        clock.now += 0.4
+        answers = [b.submit(numbered(0, 1), Call(deadline=clock.now + 1.3))]
+        clock.now += 0.9  # it takes longer than any run before
+        answers.append(b.submit(numbered(1, 1), Call(deadline=clock.now + 2.1)))
+        b.engine.release()
+        for first, answer in enumerate(answers):
+            check_own_rows(answer, numbered(first, 1))
 
 
 def test_an_idle_engine_takes_a_request_whatever_the_prediction() -> None:
