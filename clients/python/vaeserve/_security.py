@@ -98,6 +98,8 @@ def security(target: str, tls: bool | Tls | None, token: Token | None) -> Securi
 def _pem(source: str | Path | bytes | None) -> bytes | None:
     if source is None or isinstance(source, bytes):
         return source
+    if "-----BEGIN" in str(source):  # not told, for it may be a private key
+        raise InvalidInput("give PEM content as bytes; text is the path of a file")
     try:
         return Path(source).read_bytes()
     except OSError as error:

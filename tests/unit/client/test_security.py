@@ -1,6 +1,7 @@
 """Where a token may travel, and what TLS settings are taken."""
 
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 
@@ -51,3 +52,12 @@ def test_tls_settings_are_checked_and_shown_without_secrets(tmp_path: Path) -> N
         Client("127.0.0.1:5", tls=Tls(ca=tmp_path / "ca.pem"))
     assert repr(Tls(cert=b"public", key=b"private")) == "<Tls cert, key>"
     assert repr(Tls()) == "<Tls default>"
+
+
+@pytest.mark.parametrize("part", ["ca", "cert", "key"])
+def test_pem_text_is_not_taken_for_a_path_nor_told(part: str) -> None:
+    text = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
+    given = {"ca": b"x", "cert": b"x", "key": b"x"} | {part: text}
+    with pytest.raises(InvalidInput, match="give PEM content as bytes") as refused:
+        Client("127.0.0.1:5", tls=Tls(**given))
+    assert "c2VjcmV0" not in "".join(format_exception(refused.value))
