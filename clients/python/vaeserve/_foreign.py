@@ -1,8 +1,10 @@
 """Pictures of Pillow and tensors of PyTorch as numpy arrays, where the caller has these installed.
 
-Neither is ever imported here: whoever holds such an object has imported its package.
+Neither is ever imported for a look at what the caller passed: whoever holds such an object has
+imported its package.
 """
 
+import struct
 import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -18,6 +20,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Pillow's names of 8-bit pictures, by number of channels."""
 
 _DEEP = ("I", "F")  # first letters of Pillow's modes of more than 8 bits
+_ORIENTATION = 0x0112  # EXIF's tag; 1 is upright
 
 
 class Picture(Protocol):
@@ -32,7 +35,7 @@ PictureLike = npt.ArrayLike | Picture | Sequence[Picture]
 
 
 def of_torch(value: Any) -> Any:
-    """A tensor, or a list of tensors, as an array on the host; anything else as it is.
+    """A tensor, or a list with tensors in it, as an array on the host; anything else as it is.
 
     Floats of any width become float32. Gradients and devices are left behind.
     """
@@ -42,7 +45,7 @@ def of_torch(value: Any) -> Any:
     if isinstance(value, tensor):
         plain = value.detach()
         return (plain.float() if plain.is_floating_point() else plain).cpu().numpy()
-    if isinstance(value, list | tuple) and value and isinstance(value[0], tensor):
+    if isinstance(value, list | tuple) and any(isinstance(each, tensor) for each in value):
         return [of_torch(each) for each in value]
     return value
 
@@ -85,7 +88,7 @@ def fit_by(picture: str, size: tuple[int, int]) -> str:
 
 
 def levels_of(picture: Any, info: ModelInfo, name: str) -> npt.NDArray[np.uint8]:
-    """One picture of Pillow as a row of the model.
+    """One picture of Pillow as a row of the model, the way up that its camera noted.
 
     Colour becomes grey for a model of grey pictures (ITU-R 601 luma), grey is repeated for a model
     of colour, and alpha that hides nothing is left out or, for a model of four channels, added.
@@ -101,7 +104,8 @@ def levels_of(picture: Any, info: ModelInfo, name: str) -> npt.NDArray[np.uint8]
 
     Raises:
         InvalidInput: another size, transparency that the model has no channel for, more than 8 bits
-            a channel, or a model whose rows are no pictures.
+            a channel, a mode or a file that Pillow cannot read, or a model whose rows are no
+            pictures.
     """
     # [height, width] is grey too.
     shape = (1, *info.input_shape) if len(info.input_shape) == 2 else info.input_shape
@@ -112,19 +116,42 @@ def levels_of(picture: Any, info: ModelInfo, name: str) -> npt.NDArray[np.uint8]
             "and no 8-bit pictures; pass arrays"
         )
     _, height, width = shape
+    stored, picture = picture, _upright(picture, name)
     if picture.size != (width, height):
         got_width, got_height = picture.size
+        # What was turned here must be turned before it is cut, and cutting keeps the camera's note.
+        turned = stored.getexif().get(_ORIENTATION, 1) != 1
+        expression = "PIL.ImageOps.exif_transpose(picture)" if turned else "picture"
         raise InvalidInput(
             f"{name} is {got_width}x{got_height}, {info.name!r} takes {width}x{height}: "
-            f"{fit_by('picture', (width, height))}"
+            f"{fit_by(expression, (width, height))}"
         )
     if picture.mode.startswith(_DEEP):
         raise InvalidInput(
             f"{name} has more than 8 bits (mode {picture.mode}): scale it to 0..255 first"
         )
     if picture.has_transparency_data and mode != "RGBA":
-        picture = picture.convert("RGBA")
+        picture = _converted(picture, "RGBA", name)
         if picture.getchannel("A").getextrema()[0] < 255:
             raise InvalidInput(f"{name} is partly transparent: lay it over a background first")
-    levels = levels_of_pixels(np.asarray(picture.convert(mode), np.uint8), info)
+    levels = levels_of_pixels(np.asarray(_converted(picture, mode, name), np.uint8), info)
     return (levels if mode == "L" else np.moveaxis(levels, -1, 0)).reshape(info.input_shape)
+
+
+def _upright(picture: Any, name: str) -> Any:
+    from PIL import ImageOps  # noqa: PLC0415  Pillow is there, but perhaps not this part of it
+
+    try:
+        return ImageOps.exif_transpose(picture)
+    except (OSError, ValueError, SyntaxError, struct.error) as exc:  # each for another damage
+        raise InvalidInput(f"{name} cannot be read: {exc}") from exc
+
+
+def _converted(picture: Any, mode: str, name: str) -> Any:
+    try:
+        return picture.convert(mode)
+    except ValueError as exc:
+        raise InvalidInput(
+            f"{name} has mode {picture.mode}, of which Pillow makes no {mode}: "
+            "convert it to RGB or LA first"
+        ) from exc

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vaeserve._errors import InvalidInput
-from vaeserve._foreign import PictureLike, fit_by, of_pillow, of_torch
+from vaeserve._foreign import PictureLike, fit_by, of_pillow
 from vaeserve._info import ModelInfo
-from vaeserve._latents import Array, Latents, as_plain, one_space
+from vaeserve._latents import Array, Latents, as_plain, one_space, stacked
 from vaeserve.v1 import arrays, tensor_pb2, vae_service_pb2 as pb
 
 _FLOAT32 = np.dtype(np.float32)
@@ -73,7 +73,7 @@ def latents(z: npt.ArrayLike, info: ModelInfo) -> Array:
         info: the model.
 
     Returns:
-        [rows, *latent_shape] float32.
+        [rows, *latent_shape] float32; `Latents` where these are.
 
     Raises:
         InvalidInput: another shape, no rows, or integers.
@@ -82,7 +82,8 @@ def latents(z: npt.ArrayLike, info: ModelInfo) -> Array:
         return z
     if hasattr(z, "mu"):
         raise InvalidInput("this is a posterior: pass its mu, or what its sample() draws")
-    array = _as_float32(as_plain(z), "pass floats")
+    z = stacked(z)
+    array = _as_float32(z if isinstance(z, Latents) else as_plain(z), "pass floats")
     return _with_batch_axis(array, info.latent_shape, info, "latent rows")
 
 
@@ -92,16 +93,17 @@ def ends(start: PictureLike, end: PictureLike, info: ModelInfo) -> Ends:
     Raises:
         InvalidInput: one of each kind, different shapes, or as `pictures` and `latents`.
     """
-    a, b = (of_torch(of_pillow(rows, info)) for rows in (start, end))
+    a, b = (
+        rows if isinstance(rows, Latents) else as_plain(of_pillow(rows, info))
+        for rows in map(stacked, (start, end))
+    )
     if isinstance(a, Latents) != isinstance(b, Latents):
         raise InvalidInput("one end holds Latents and the other does not; pass two of a kind")
-    if np.shape(a) != np.shape(b):
-        raise InvalidInput(
-            f"the ends must have one shape, got {list(np.shape(a))} and {list(np.shape(b))}"
-        )
+    if a.shape != b.shape:
+        raise InvalidInput(f"the ends must have one shape, got {list(a.shape)} and {list(b.shape)}")
     if not isinstance(a, Latents):
         first, last = pictures(a, info), pictures(b, info)
-        single = len(first) == 1 and np.ndim(a) <= len(info.input_shape)
+        single = len(first) == 1 and a.ndim <= len(info.input_shape)
         return Ends(first, last, pb.INTERPOLATION_SPACE_INPUT, "", single)
     return Ends(
         latents(a, info),
@@ -120,7 +122,10 @@ def picture_type(dtype: npt.DTypeLike, info: ModelInfo) -> tensor_pb2.DataType.V
     """
     if dtype is np.float32:  # as in most calls; numpy's own look at it takes longest of all here
         return arrays.FLOAT32
-    wanted = np.dtype(dtype)
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError as exc:
+        raise InvalidInput(f"pictures come as float32 or uint8, not as {dtype!r}") from exc
     if wanted not in _WIRE_TYPES:
         raise InvalidInput(f"pictures come as float32 or uint8, not as {wanted}")
     if wanted == np.uint8:

@@ -8,7 +8,7 @@ from vaeserve import _inputs, _parts
 from vaeserve._errors import InvalidInput
 from vaeserve._foreign import PictureLike
 from vaeserve._info import ModelInfo
-from vaeserve._latents import Latents
+from vaeserve._latents import Latents, stacked
 from vaeserve._numbers import whole_number
 from vaeserve._plan import Plan, split
 from vaeserve._results import Generated, Score
@@ -32,6 +32,7 @@ def edit(
     """Plan an edit call; arguments as `Model.edit`."""
     if isinstance(preserve, str):
         raise InvalidInput(f"preserve takes several names: pass [{preserve!r}]")
+    rows = stacked(rows)
     checked = (
         _inputs.latents(rows, info) if isinstance(rows, Latents) else _inputs.pictures(rows, info)
     )

@@ -64,14 +64,15 @@ class Latents(np.ndarray[Any, np.dtype[np.float32]]):
         result = super().__array_function__(func, types, args, kwargs)
         if func not in _JOINS or not _is_latent(result):
             return result
-        return Latents(result, one_space(next(iter((*args, *kwargs.values())))))
+        return Latents(result, one_space(args[0] if args else kwargs[_JOINS[func]]))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the id with the numbers; numpy alone would drop it."""
         return type(self).of_floats, (np.asarray(self), self.latent_space_id)
 
 
-_JOINS = (np.concatenate, np.stack, np.vstack, np.hstack)
+# By what name they know the arrays they join.
+_JOINS = {np.concatenate: "arrays", np.stack: "arrays", np.vstack: "tup", np.hstack: "tup"}
 
 
 def one_space(arrays: Iterable[Any]) -> str:
@@ -90,11 +91,27 @@ def as_plain(array: npt.ArrayLike) -> Array:
     """Anything numpy takes as a plain array.
 
     Raises:
-        InvalidInput: a masked array, whose masked elements would be sent as if they were sound.
+        InvalidInput: a masked array, whose masked elements would be sent as if they were sound; or
+            what is no array, as lists of different lengths and sparse tensors.
     """
     if isinstance(array, np.ma.MaskedArray):
         raise InvalidInput("masked arrays are not taken: fill what is masked first")
-    return np.asarray(of_torch(array))
+    try:
+        return np.asarray(of_torch(array))
+    except (TypeError, ValueError, RuntimeError) as exc:  # each of another kind of object
+        raise InvalidInput(f"numpy makes no array of this: {exc}") from exc
+
+
+def stacked(value: Any) -> Any:
+    """A list of latents as one array of them; anything else as it is.
+
+    Raises:
+        InvalidInput: they are of two models, or of different shapes.
+    """
+    if not isinstance(value, list | tuple) or not any(isinstance(row, Latents) for row in value):
+        return value
+    space = one_space(value)
+    return Latents([as_plain(row) for row in value], space)
 
 
 def _unmarked(value: Any) -> Any:

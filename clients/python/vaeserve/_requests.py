@@ -128,7 +128,7 @@ def decode(
 ) -> Plan[pb.DecodeRequest, pb.DecodeResponse, Array]:
     """Plan a decode call; arguments as `Model.decode`."""
     rows = _inputs.latents(z, info)
-    space = z.latent_space_id if isinstance(z, Latents) else ""
+    space = rows.latent_space_id if isinstance(rows, Latents) else ""
     x_hat_dtype = _inputs.picture_type(dtype, info)
 
     def build(part: range) -> pb.DecodeRequest:

@@ -188,6 +188,16 @@ class Generated(NDArrayOperatorsMixin):
         return self.pictures.shape
 
     @property
+    def ndim(self) -> int:
+        """Number of axes of the pictures."""
+        return self.pictures.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements of the pictures."""
+        return self.pictures.size
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """Element type of the pictures."""
         return self.pictures.dtype

@@ -1,6 +1,7 @@
 """Tensors of PyTorch and pictures of Pillow as inputs, and that neither is imported for it."""
 
 import dataclasses
+import io
 import re
 import subprocess
 import sys
@@ -34,6 +35,35 @@ def test_tensors_are_arrays() -> None:
         _inputs.pictures(levels.long(), GREY)
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.rand(2, 3).to_sparse(), "numpy makes no array of this: .*dense"),
+        ([torch.rand(2, 3), torch.rand(3, 3)], "numpy makes no array of this"),
+        ([[torch.rand(2, 3, requires_grad=True)]], "numpy makes no array of this: .*detach"),
+    ],
+)
+def test_tensors_that_are_no_arrays_are_refused(value: Any, message: str) -> None:
+    for refused in (
+        lambda: _inputs.pictures(value, GREY),
+        lambda: _inputs.latents(value, GREY),
+        lambda: _inputs.ends(value, value, GREY),
+        lambda: Latents(value),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            refused()
+
+
+def test_tensors_may_stand_among_arrays() -> None:
+    rows: Any = [np.zeros((2, 3), np.float32), torch.ones(2, 3, requires_grad=True)]
+    np.testing.assert_array_equal(_inputs.pictures(rows, GREY)[:, 0, 0, 0], [0, 1])
+
+
+def test_a_dtype_of_torch_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"float32 or uint8, not as torch\.uint8"):
+        _inputs.picture_type(torch.uint8, GREY)  # type: ignore[arg-type]  # what people try
+
+
 def test_tensors_are_latents() -> None:
     z = torch.randn(5, 4, requires_grad=True)
     np.testing.assert_array_equal(_inputs.latents(z, GREY), z.detach().numpy())
@@ -46,6 +76,28 @@ def test_pictures_are_levels() -> None:
     one = _inputs.pictures(many[0], RGB)
     np.testing.assert_array_equal(one, LEVELS[:1].transpose(0, 3, 1, 2))
     assert one.dtype == np.uint8
+
+
+def noted(orientation: int, picture: Image.Image) -> Image.Image:
+    """The picture as a file of a camera that was held in that way."""
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    picture.save(file, "PNG", exif=exif)
+    return Image.open(file)
+
+
+def test_pictures_are_taken_upright() -> None:
+    upright = LEVELS[0].transpose(2, 0, 1)
+    for orientation, stored in (
+        (1, LEVELS[0]),
+        (3, np.rot90(LEVELS[0], 2)),
+        (6, np.rot90(LEVELS[0])),
+    ):
+        picture = noted(orientation, Image.fromarray(stored))
+        np.testing.assert_array_equal(_inputs.pictures([picture], RGB)[0], upright)
+        turned = PIL.ImageOps.exif_transpose(picture)
+        np.testing.assert_array_equal(_inputs.pictures(turned, RGB)[0], upright)
+        assert picture.getexif()[0x0112] == orientation  # the caller's is left as it was
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 3), (2, 3)])
@@ -78,6 +130,13 @@ def test_a_model_of_four_channels_takes_transparency() -> None:
     np.testing.assert_array_equal(_inputs.pictures(grey, RGBA)[0], opaque)
 
 
+def truncated() -> Image.Image:
+    """A picture whose file ends too early, as it is opened."""
+    file = io.BytesIO()
+    Image.fromarray(LEVELS[0]).save(file, "BMP")
+    return Image.open(io.BytesIO(file.getvalue()[:-9]))
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -85,6 +144,12 @@ def test_a_model_of_four_channels_takes_transparency() -> None:
         ([Image.new("L", (3, 2)), Image.new("L", (9, 9))], "picture 1 is 9x9"),
         (Image.new("I;16", (3, 2)), "more than 8 bits"),
         (Image.new("F", (3, 2)), "more than 8 bits"),
+        (Image.new("LAB", (3, 2)), "mode LAB, of which Pillow makes no L: convert it to RGB"),
+        (
+            Image.new("La", (3, 2)),
+            "mode La, of which Pillow makes no RGBA: convert it to RGB or LA",
+        ),
+        (truncated(), "the picture cannot be read: image file is truncated"),
         ([Image.new("L", (3, 2)), np.zeros((1, 2, 3))], "pictures alone, or arrays alone"),
     ],
 )
@@ -96,9 +161,11 @@ def test_other_pictures_are_refused_with_what_to_do(value: Any, message: str) ->
 def test_what_is_advised_makes_it_fit() -> None:
     """The expressions of the errors, run."""
     picture, levels = Image.new("RGB", (40, 30)), np.zeros((30, 40, 3), np.uint8)
+    turned = noted(6, picture)
     x = np.zeros((5, 2, 3, 3), np.float32)
     for value, names in (
         (picture, {"picture": picture}),
+        (turned, {"picture": turned}),
         (np.zeros((5, 3, 30, 40), np.uint8), {"levels": levels}),
         (x, {"x": x}),
         (x.reshape(5, -1), {"x": x.reshape(5, -1)}),

@@ -15,6 +15,7 @@ from vaeserve import (
     Posterior,
     Preprocessing,
     _inputs,
+    _latent_requests,
     _requests,
 )
 from vaeserve.v1 import model_pb2, tensor_pb2, vae_service_pb2 as pb
@@ -75,6 +76,8 @@ def test_picture_type() -> None:
     assert _inputs.picture_type("uint8", info()) == tensor_pb2.DATA_TYPE_UINT8
     with pytest.raises(InvalidInput, match="float64"):
         _inputs.picture_type(np.float64, info())
+    with pytest.raises(InvalidInput, match="float32 or uint8, not as 'levels'"):
+        _inputs.picture_type("levels", info())
 
 
 def test_a_wrong_shape_names_both() -> None:
@@ -98,6 +101,47 @@ def test_latents_are_sent_with_their_id(rows: Any) -> None:
         request = plan.build(plan.parts[0])
         assert request.latent_space_id == space
         assert from_tensor(request.latents).shape == (1, 4)
+
+
+def test_a_list_of_latents_is_latents_of_its_space() -> None:
+    rows = [Latents(np.full(4, value), "space-b") for value in (1, 2)]
+    mixed: list[Any] = [*rows, np.zeros(4)]
+    plan = _requests.decode(info(), 0, mixed, dtype=np.float32)
+    request = plan.build(plan.parts[0])
+    assert request.latent_space_id == "space-b"
+    np.testing.assert_array_equal(from_tensor(request.latents)[:, 0], [1, 2, 0])
+    ends = _inputs.ends(rows, rows[::-1], info())
+    assert (ends.space, ends.latent_space_id) == (pb.INTERPOLATION_SPACE_LATENT, "space-b")
+    assert (ends.start[0, 0], ends.end[0, 0], ends.single) == (1, 2, False)
+    edited = _latent_requests.edit(
+        info(), 0, rows, {"smile": 1.0}, preserve=(), latents=False, dtype=np.float32
+    )
+    edit = edited.build(edited.parts[0])
+    assert (edit.WhichOneof("rows"), edit.latent_space_id) == ("latents", "space-b")
+
+
+def test_a_list_of_latents_of_two_spaces_or_shapes_is_refused() -> None:
+    one = Latents(np.zeros(4), "space-a")
+    for other, message in (
+        (Latents(np.zeros(4), "space-b"), "two different models"),
+        (Latents(np.zeros(3), "space-a"), "numpy makes no array"),
+    ):
+        for refused in (
+            lambda rows: _inputs.latents(rows, info()),
+            lambda rows: _inputs.ends(rows, rows, info()),
+        ):
+            with pytest.raises(InvalidInput, match=message):
+                refused([one, other])
+
+
+def test_ragged_lists_are_refused() -> None:
+    for refused in (
+        lambda: _inputs.pictures([[1.0], [1.0, 2.0]], info()),
+        lambda: _inputs.latents([[1.0], [1.0, 2.0]], info()),
+        lambda: _inputs.ends([[1.0], [1.0, 2.0]], [[1.0], [1.0, 2.0]], info()),
+    ):
+        with pytest.raises(InvalidInput, match=r"numpy makes no array of this: .*inhomogeneous"):
+            refused()
 
 
 def test_latents_are_floats() -> None:

@@ -91,6 +91,7 @@ def test_posterior_is_immutable() -> None:
 def test_generated_behaves_as_its_pictures() -> None:
     drawn = generated()
     assert (len(drawn), drawn.shape, drawn.dtype.name) == (4, (4, 2, 3), "float32")
+    assert (drawn.ndim, drawn.size) == (3, 24)
     np.testing.assert_array_equal(drawn[1:3], drawn.pictures[1:3])
     np.testing.assert_array_equal(drawn[..., 0], drawn.pictures[..., 0])
     np.testing.assert_array_equal(list(drawn), drawn.pictures)
@@ -153,6 +154,8 @@ def test_joined_latents_are_latents() -> None:
         for parts in ([known, known], [unknown, known], [np.zeros((3, 4), np.float32), known]):
             assert join(parts).latent_space_id == "space-a"
     assert np.stack(arrays=[known, known], axis=1).latent_space_id == "space-a"  # type: ignore[attr-defined]
+    assert np.stack(axis=1, arrays=[known, known]).latent_space_id == "space-a"  # type: ignore[attr-defined]
+    assert np.vstack(dtype=np.float32, tup=[known]).latent_space_id == "space-a"  # type: ignore[attr-defined]
 
 
 def test_unknown_latents_take_the_known_id() -> None:
