@@ -9,7 +9,6 @@
     │   └── Unsupported                  the model, or the server, cannot do this
     ├── ResourceExhausted
     │   ├── Overloaded                   the queue is full; `retry_after` says when to come back
-    │   ├── MessageTooLarge              more bytes than the server takes in one message
     │   └── OutOfMemory                  the device could not allocate
     ├── DeadlineExceeded (TimeoutError)  no answer in time, or refused because there would be none
     ├── Unavailable (ConnectionError)    no server there, or it is loading or draining
@@ -99,7 +98,8 @@ class InvalidInput(VaeserveError, ValueError):
 class TooManyRows(InvalidInput):
     """More rows than the server takes in one request.
 
-    Calls are split to fit, so this means that the limit changed; the next call goes by the new one.
+    Calls are split to fit, and once more by the new limit where it changed meanwhile; so this means
+    that replicas differ in theirs.
     """
 
     code = "OUT_OF_RANGE"
@@ -135,10 +135,6 @@ class Overloaded(ResourceExhausted):
     """The queue stayed full for as long as the client tried; `retry_after` is in seconds."""
 
 
-class MessageTooLarge(ResourceExhausted):
-    """The request or its answer is larger than one message may be."""
-
-
 class OutOfMemory(ResourceExhausted):
     """The server's device could not allocate, not even for a part of the batch."""
 
@@ -162,7 +158,10 @@ class AccessDenied(VaeserveError, PermissionError):
 
 
 class Cancelled(VaeserveError):
-    """The call was cancelled, for example because the client was closed meanwhile."""
+    """The server says that the call was cancelled.
+
+    Where this client was closed meanwhile, `ClientClosed` is raised.
+    """
 
     code = "CANCELLED"
 
@@ -198,7 +197,6 @@ _BY_REASON: dict[str, type[VaeserveError]] = {
     "LATENT_SPACE_MISMATCH": LatentSpaceMismatch,
     "NOT_ENABLED": Unsupported,
     "QUEUE_FULL": Overloaded,
-    "MESSAGE_TOO_LARGE": MessageTooLarge,
     "OUT_OF_MEMORY": OutOfMemory,
     "QUEUE_WAIT": DeadlineExceeded,
     "EXPIRED": DeadlineExceeded,

@@ -264,7 +264,7 @@ class Script(vae_grpc.VaeServiceServicer, models_grpc.ModelServiceServicer):
         if self.failures:
             _fail(context, self.failures.popleft())
         if request.ByteSize() > self.max_message_bytes:
-            _fail(context, Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"))
+            _fail(context, Failure(grpc.StatusCode.RESOURCE_EXHAUSTED))
 
     def _posterior(self, tensor: tensor_pb2.Tensor, context: Any) -> tuple[Floats, Floats]:
         self._check_rows(tensor.shape[0], context)
@@ -276,17 +276,17 @@ class Script(vae_grpc.VaeServiceServicer, models_grpc.ModelServiceServicer):
 
     def _sized(self, reply: Message, context: Any) -> Message:
         if reply.ByteSize() > self.max_message_bytes:
-            _fail(context, Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"))
+            _fail(context, Failure(grpc.StatusCode.RESOURCE_EXHAUSTED))
         return reply
 
 
 @contextmanager
-def serving(script: Script) -> Iterator[Script]:
+def serving(script: Script, at: str = "127.0.0.1:0") -> Iterator[Script]:
     """Run the server while the block lasts; `script.address` says where."""
     server = grpc.server(futures.ThreadPoolExecutor(8))
     vae_grpc.add_VaeServiceServicer_to_server(script, server)
     models_grpc.add_ModelServiceServicer_to_server(script, server)
-    script.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    script.address = at.replace(":0", f":{server.add_insecure_port(at)}")
     server.start()
     try:
         yield script

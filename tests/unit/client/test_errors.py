@@ -47,7 +47,6 @@ REASONS = {
     "LATENT_SPACE_MISMATCH": ("FAILED_PRECONDITION", vaeserve.LatentSpaceMismatch),
     "NOT_ENABLED": ("UNIMPLEMENTED", vaeserve.Unsupported),
     "QUEUE_FULL": ("RESOURCE_EXHAUSTED", vaeserve.Overloaded),
-    "MESSAGE_TOO_LARGE": ("RESOURCE_EXHAUSTED", vaeserve.MessageTooLarge),
     "OUT_OF_MEMORY": ("RESOURCE_EXHAUSTED", vaeserve.OutOfMemory),
     "QUEUE_WAIT": ("DEADLINE_EXCEEDED", vaeserve.DeadlineExceeded),
     "EXPIRED": ("DEADLINE_EXCEEDED", vaeserve.DeadlineExceeded),
