@@ -7,8 +7,8 @@
         posterior = digits.encode(x)
         pictures = digits.decode(posterior.sample(seed=7))
 
-`Client` blocks and `AsyncClient` awaits; they are otherwise the same. All errors are under
-`VaeserveError`.
+`Client` blocks and `AsyncClient` awaits, `info()` and `aclose()` too; they are otherwise the same.
+All errors are under `VaeserveError`.
 """
 
 from vaeserve._async_client import AsyncClient

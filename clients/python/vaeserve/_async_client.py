@@ -23,6 +23,9 @@ class AsyncClient:
         retries: as for `Client`.
         tls: as for `Client`.
         token: as for `Client`; a function is called on the event loop and must not block.
+
+    Raises:
+        InvalidInput: as `Client`, or no event loop is running.
     """
 
     def __init__(

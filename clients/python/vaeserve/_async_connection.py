@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from typing import Any
 
 import grpc
 from grpc import aio
@@ -18,10 +19,19 @@ from vaeserve._connection import (
     closed_error,
     spares,
 )
-from vaeserve._errors import DeadlineExceeded, Unavailable, from_rpc_error, retry_delay
+from vaeserve._errors import (
+    ClientClosed,
+    DeadlineExceeded,
+    InvalidInput,
+    Unavailable,
+    from_rpc_error,
+    retry_delay,
+)
 from vaeserve._latency import ASK, batches_of
 from vaeserve._security import Security
 from vaeserve.v1 import model_service_pb2_grpc, vae_service_pb2_grpc
+
+_WHERE = "make an AsyncClient in a coroutine of the loop that uses it: async with AsyncClient(...)"
 
 
 @asynccontextmanager
@@ -49,22 +59,30 @@ class AsyncConnection:
     """
 
     def __init__(self, target: str, timeout: float, retries: int, security: Security) -> None:
+        try:
+            self._loop = asyncio.get_running_loop()
+        except RuntimeError as exc:
+            raise InvalidInput(f"no event loop is running here; {_WHERE}") from exc
         self.target = target
         self.deadline = partial(_channel.deadline_after, timeout)
-        self._retries = retries
+        self.deadline(None)  # as in `Connection`
+        self._retries = _channel.checked_retries(retries)
         self._security = security
         self._closed = asyncio.Event()
         self._forked = False
         _forks.watch(self)
-        configs = [_channel.plain(retries), _channel.checked()][: 1 + (retries > 0)]
-        self._channels = [
-            _channel.open_async_channel(target, config, security.credentials) for config in configs
-        ]
-        self.catalogue = model_service_pb2_grpc.ModelServiceStub(self._channels[0])
-        self.vae = vae_service_pb2_grpc.VaeServiceStub(self._channels[-1])
-        self._plain = spares(
-            self.vae, vae_service_pb2_grpc.VaeServiceStub(self._channels[0]), retries
+        plain = _channel.open_async_channel(
+            target, _channel.plain(self._retries), security.credentials
         )
+        self._channels = [plain]
+        self.catalogue = model_service_pb2_grpc.ModelServiceStub(plain)
+        self.vae = vae_service_pb2_grpc.VaeServiceStub(plain)
+        self._plain: dict[Any, Any] = {}
+        if self._retries:
+            checked = _channel.open_async_channel(target, _channel.checked(), security.credentials)
+            self._channels.append(checked)
+            spare, self.vae = self.vae, vae_service_pb2_grpc.VaeServiceStub(checked)
+            self._plain = spares(self.vae, spare)
 
     async def call(
         self,
@@ -89,21 +107,45 @@ class AsyncConnection:
                 if self._closed.is_set() and not _being_cancelled():
                     break
                 raise
+            except RuntimeError as exc:
+                if self._loop is asyncio.get_running_loop():
+                    raise
+                raise ClientClosed(
+                    f"the client for {self.target} is of another event loop; {_WHERE}"
+                ) from exc
             except grpc.RpcError as exc:
-                if self._closed.is_set():
-                    break
-                error = from_rpc_error(exc, self.target)
-                if isinstance(error, Unavailable) and method in self._plain:
-                    method = self._plain[method]
-                    continue
-                delay = retry_delay(error, _channel.remaining(deadline))
-                if delay is None or not self._retries:
-                    raise error from exc
+                method = await self._again(method, exc, deadline)
             else:
                 return reply
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), delay)
-        raise closed_error(self.target, forked=self._forked)
+        raise self._closed_error()
+
+    async def _again(
+        self,
+        method: "aio.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        failure: grpc.RpcError,
+        deadline: float,
+    ) -> "aio.UnaryUnaryMultiCallable[RequestT, ReplyT]":
+        """As `Connection._again`."""
+        if self._closed.is_set():
+            return method
+        error = from_rpc_error(failure, self.target)
+        if isinstance(error, Unavailable) and method in self._plain:
+            spare: aio.UnaryUnaryMultiCallable[RequestT, ReplyT] = self._plain[method]
+            return spare
+        delay = retry_delay(error, _channel.remaining(deadline))
+        if delay is None or not self._retries:
+            raise error from failure
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), delay)
+        return method
+
+    def require_open(self) -> None:
+        """Raise ClientClosed where this is closed."""
+        if self._closed.is_set():
+            raise self._closed_error()
+
+    def _closed_error(self) -> ClientClosed:
+        return closed_error(self.target, forked=self._forked)
 
     def forked(self) -> None:
         """Called in a forked child: from now on it is closed there."""

@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
+from functools import partial
 
 from grpc import aio
 
 from vaeserve import _requests
 from vaeserve._async_connection import AsyncConnection, held_by_task
-from vaeserve._errors import InvalidInput, NotFound, VersionChanged
+from vaeserve._errors import InvalidInput, NotFound, VaeserveError
 from vaeserve._info import ModelInfo
 from vaeserve._latency import BatchTime, asked, with_latency
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
@@ -42,14 +43,33 @@ class AsyncHandle:
         return f"<AsyncModel {self.name!r}{pinned} at {self._connection.target}>"
 
     async def _fetched(self, deadline: float) -> ModelInfo:
+        self._connection.require_open()
         async with held_by_task(self._fetching, deadline):
             if self._info is None:
-                request = _requests.get_model(self.name, self.version)
-                reply = await self._connection.call(
-                    self._connection.catalogue.GetModel, request, deadline
-                )
-                self._info = ModelInfo.from_message(reply.model)
+                self._info = await self._asked(deadline)
             return self._info
+
+    async def _asked(self, deadline: float) -> ModelInfo:
+        request = _requests.get_model(self.name, self.version)
+        method = self._connection.catalogue.GetModel
+        reply = await self._connection.call(method, request, deadline)
+        return ModelInfo.from_message(reply.model)
+
+    async def _changed(self, info: ModelInfo, deadline: float) -> ModelInfo | None:
+        """As `Handle._changed`."""
+        try:
+            found = await self._asked(deadline)
+        except VaeserveError:
+            return None
+        if found == info:
+            return None
+        self._info = found
+        return found
+
+    def _answered(self, version: int) -> None:
+        """As `Handle._answered`."""
+        if self._info is not None and self._info.version != version:
+            self._info = None
 
     async def _run(
         self,
@@ -57,33 +77,35 @@ class AsyncHandle:
         timeout: float | None,
         plan_for: Callable[[ModelInfo], Plan[RequestT, ReplyT, ResultT]],
     ) -> ResultT:
-        """Carry out a call."""
+        """As `Handle._run`."""
         deadline = self._connection.deadline(timeout)
         info = self._info or await self._fetched(deadline)
         began, batches = time.monotonic(), asked()
         try:
             plan = plan_for(info)
-            if len(plan.parts) == 1:  # as most calls; a task would cost more than all else here
-                request = plan.build(plan.parts[0])
-                replies = [await self._connection.call(method, request, deadline, batches)]
-            else:
-                replies = await self._send_parts(method, plan, deadline, batches)
+            replies = await self._send(method, plan, deadline, batches)
         except (InvalidInput, NotFound):
-            self._info = None  # perhaps another version is served by now: look again next time
-            raise
+            changed = await self._changed(info, deadline)
+            if changed is None:
+                raise
+            info, plan = changed, plan_for(changed)
+            replies = await self._send(method, plan, deadline, batches)
         if replies[-1].version != info.version:
-            self._info = None
+            self._answered(replies[-1].version)
         result = plan.join(replies)
         return result if batches is None else with_latency(result, began, batches)
 
-    async def _send_parts(
+    async def _send(
         self,
         method: "aio.UnaryUnaryMultiCallable[RequestT, ReplyT]",
         plan: Plan[RequestT, ReplyT, ResultT],
         deadline: float,
         batches: list[BatchTime] | None,
     ) -> list[ReplyT]:
-        """As `Handle._send_parts`; a cancel ends them too."""
+        """As `Handle._send`; a cancel ends them too."""
+        if len(plan.parts) == 1:  # as most calls; a task would cost more than all else here
+            request = plan.build(plan.parts[0])
+            return [await self._connection.call(method, request, deadline, batches)]
 
         async def send(part: range) -> ReplyT:
             return await self._connection.call(method, plan.build(part), deadline, batches)
@@ -97,17 +119,18 @@ class AsyncHandle:
         timeout: float | None,
         plans_for: Callable[[ModelInfo], AsyncIterable[Plan[RequestT, ReplyT, ResultT]]],
     ) -> AsyncGenerator[ResultT, None]:
-        """As `Model._stream`."""
-        info = self._info or await self._fetched(self._connection.deadline(timeout))
+        """As `Handle._stream`."""
+        deadline = partial(self._connection.deadline, timeout)
+        info = self._info or await self._fetched(deadline())
 
         async def send(request: RequestT) -> ReplyT:
-            deadline = self._connection.deadline(timeout)
-            return await self._connection.call(method, request, deadline)
+            return await self._connection.call(method, request, deadline())
 
         try:
-            async with aclosing(results_awaited(plans_for(info), send)) as found:
+            found = results_awaited(plans_for(info), send, self._answered)
+            async with aclosing(found):
                 async for result in found:
                     yield result
-        except (InvalidInput, NotFound, VersionChanged):
-            self._info = None
+        except (InvalidInput, NotFound):
+            await self._changed(info, deadline())
             raise

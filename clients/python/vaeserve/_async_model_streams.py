@@ -26,7 +26,11 @@ class AsyncModelStreams(AsyncHandle):
         first_row: int = 0,
         timeout: float | None = None,
     ) -> AsyncGenerator[Posterior, None]:
-        """As `Model.encode_stream`; the batches may be awaited too."""
+        """As `Model.encode_stream`; the batches may be awaited too.
+
+        They are iterated by a task of their own. A result is yielded when it is there and those
+        before it are, also while the next batch is waited for.
+        """
 
         async def plans(info: ModelInfo) -> AsyncIterator[EncodePlan]:
             plan_for = encode_planner(

@@ -15,6 +15,7 @@ connections:
 """
 
 import json
+import re
 import time
 
 import grpc
@@ -38,6 +39,9 @@ ServiceConfig = dict[str, object]
 _LONGEST_TIMEOUT = 4e6  # what gRPC and every platform's locks can wait for
 _MOST_ATTEMPTS = 5  # gRPC core's own ceiling
 
+# Names of gRPC's other kinds, as unix:/run/x.sock and xds:///x; not HOST:PORT.
+_WITHOUT_PORT = re.compile(r"(?!dns:)[a-z][a-z0-9+.-]*:(?!\d*$)")
+
 
 def open_channel(
     target: str, config: ServiceConfig, credentials: grpc.ChannelCredentials | None
@@ -45,7 +49,7 @@ def open_channel(
     """Make a channel for blocking calls; it connects with the first one.
 
     Raises:
-        InvalidInput: a target without a port.
+        InvalidInput: a target that needs a port and has none.
     """
     _check_target(target)
     options = _options(config)
@@ -73,13 +77,33 @@ def deadline_after(usual: float, seconds: float | None) -> float:
         seconds: of this call, or None.
 
     Raises:
-        InvalidInput: seconds below 0, or NaN.
+        InvalidInput: no number, one below 0, or NaN.
     """
     if seconds is None:
         seconds = usual
-    if not seconds >= 0:
-        raise InvalidInput(f"timeout must be at least 0 seconds, got {seconds}")
-    return time.monotonic() + min(seconds, _LONGEST_TIMEOUT)
+    try:
+        if seconds >= 0:
+            return time.monotonic() + min(seconds, _LONGEST_TIMEOUT)
+    except TypeError:
+        pass
+    raise InvalidInput(
+        f'timeout must be a number of seconds, at least 0, or float("inf") for no limit; '
+        f"got {seconds!r}"
+    )
+
+
+def checked_retries(retries: int) -> int:
+    """How often a call may be repeated.
+
+    Raises:
+        InvalidInput: below 0, or more than gRPC repeats a call.
+    """
+    if retries not in range(_MOST_ATTEMPTS):
+        raise InvalidInput(
+            f"retries must be 0 .. {_MOST_ATTEMPTS - 1}, for gRPC tries a call {_MOST_ATTEMPTS} "
+            f"times at most; got {retries!r}"
+        )
+    return int(retries)
 
 
 def remaining(deadline: float) -> float:
@@ -105,8 +129,10 @@ def _check_target(target: str) -> None:
         raise InvalidInput(
             f"{target!r} begins with {scheme}://, which gRPC does not know; give host:port"
         )
+    if _WITHOUT_PORT.match(target):
+        return
     # gRPC would take port 443.
-    if ":" not in target.rpartition("/")[2].rpartition("]")[2]:
+    if ":" not in target.removeprefix("dns:").rpartition("/")[2].rpartition("]")[2]:
         raise InvalidInput(f"{target!r} names no port; give host:port")
 
 
@@ -147,8 +173,8 @@ def plain(retries: int) -> ServiceConfig:
             so that coming here is the first of them.
     """
     methods = [
-        _retried(_VAE_SERVICE, min(retries, _MOST_ATTEMPTS - 1)),
-        _retried(_MODEL_SERVICE, min(retries + 1, _MOST_ATTEMPTS)),
+        _retried(_VAE_SERVICE, retries),
+        _retried(_MODEL_SERVICE, retries + 1),
     ]
     return {
         "loadBalancingConfig": [{"round_robin": {}}],

@@ -19,16 +19,20 @@ class Client:
 
     Args:
         target: "host:port", or a gRPC name such as "dns:///vaeserve.example:50051", whose addresses
-            are then used in turn.
-        timeout: seconds for a call that states none.
+            are then used in turn, or "unix:/run/vaeserve.sock".
+        timeout: seconds for a call that states none; float("inf") for no limit.
         retries: how often a call that finds no server, or one that is loading or stopping, is
-            repeated; a full queue is waited for as long as the deadline allows. 0 for neither: to
-            see every refusal, as a load test must.
+            repeated, 0 .. 4; a full queue is waited for as long as the deadline allows. 0 for
+            neither: to see every refusal, as a load test must.
         tls: True for TLS with gRPC's authorities, or `Tls` with certificates of one's own. Without,
             the connection is plaintext.
         token: bearer token sent with each call, or a function that returns one: it is called before
             each, so it should keep its token until that expires. Over plaintext a token is sent to
             this machine only, unless `tls=False` says that the network is trusted.
+
+    Raises:
+        InvalidInput: a target without a port, a timeout or number of retries that means nothing, a
+            certificate that cannot be read, or a token that cannot be sent or would be overheard.
     """
 
     def __init__(

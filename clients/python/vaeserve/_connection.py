@@ -73,20 +73,22 @@ class Connection:
     def __init__(self, target: str, timeout: float, retries: int, security: Security) -> None:
         self.target = target
         self.deadline = partial(_channel.deadline_after, timeout)
-        self._retries = retries
+        self.deadline(None)  # a timeout that is none is refused here, not by the first call
+        self._retries = _channel.checked_retries(retries)
         self._security = security
         self._closed = threading.Event()
         self._forked = False
         _forks.watch(self)
-        configs = [_channel.plain(retries), _channel.checked()][: 1 + (retries > 0)]
-        self._channels = [
-            _channel.open_channel(target, config, security.credentials) for config in configs
-        ]
-        self.catalogue = model_service_pb2_grpc.ModelServiceStub(self._channels[0])
-        self.vae = vae_service_pb2_grpc.VaeServiceStub(self._channels[-1])
-        self._plain = spares(
-            self.vae, vae_service_pb2_grpc.VaeServiceStub(self._channels[0]), retries
-        )
+        plain = _channel.open_channel(target, _channel.plain(self._retries), security.credentials)
+        self._channels = [plain]
+        self.catalogue = model_service_pb2_grpc.ModelServiceStub(plain)
+        self.vae = vae_service_pb2_grpc.VaeServiceStub(plain)
+        self._plain: dict[Any, Any] = {}
+        if self._retries:
+            checked = _channel.open_channel(target, _channel.checked(), security.credentials)
+            self._channels.append(checked)
+            spare, self.vae = self.vae, vae_service_pb2_grpc.VaeServiceStub(checked)
+            self._plain = spares(self.vae, spare)
 
     def call(
         self,
@@ -94,7 +96,6 @@ class Connection:
         request: RequestT,
         deadline: float,
         batches: Batches = None,
-        sent: Any = None,  # a future of grpcio, whose type is private
     ) -> ReplyT:
         """Send one request, and again after a full queue, for as long as the deadline allows.
 
@@ -103,70 +104,107 @@ class Connection:
             request: what to send.
             deadline: moment of `deadline`.
             batches: gets what the server tells of its time, which it is then asked for.
-            sent: the request where it is under way already.
 
         Raises:
             VaeserveError: the call failed, or this is closed.
         """
         while not self._closed.is_set():
-            reply: ReplyT
             try:
-                if sent is not None:
-                    reply = sent.result()
-                elif batches is None:
+                if batches is None:
                     asked = self._security.metadata()
                     return method(request, timeout=time_left(deadline), metadata=asked)
-                else:
-                    asked = self._metadata(batches)
-                    reply, sent = method.with_call(
-                        request, timeout=time_left(deadline), metadata=asked
-                    )
-                if batches is not None:
-                    batches += batches_of(sent.trailing_metadata())
+                asked = self._metadata(batches)
+                reply, sent = method.with_call(request, timeout=time_left(deadline), metadata=asked)
             except ValueError:
                 # What gRPC raises for a channel that was closed since the check above.
                 if self._closed.is_set():
                     break
                 raise
             except grpc.RpcError as exc:
-                sent = None
-                if self._closed.is_set():
-                    break
-                error = from_rpc_error(exc, self.target)
-                if isinstance(error, Unavailable) and method in self._plain:
-                    method = self._plain[method]
-                    continue
-                delay = retry_delay(error, _channel.remaining(deadline))
-                if delay is None or not self._retries:
-                    raise error from exc
+                method = self._again(method, exc, deadline)
             else:
+                batches += batches_of(sent.trailing_metadata())
                 return reply
-            self._closed.wait(delay)
-        raise closed_error(self.target, forked=self._forked)
+        raise self._closed_error()
 
     def begin(
         self,
         method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
         request: RequestT,
-        deadline: float,
+        deadline: Callable[[], float],
         batches: Batches = None,
     ) -> "Pending[ReplyT]":
         """As `call`, without waiting for the answer.
 
+        Args:
+            method: as for `call`.
+            request: as for `call`.
+            deadline: tells the moment by which it must be answered. Asked now, and once more if it
+                failed: that is noticed when its answer is asked for, which may be long after.
+            batches: as for `call`.
+
         Raises:
             VaeserveError: it cannot be sent.
         """
-        if self._closed.is_set():
-            raise closed_error(self.target, forked=self._forked)
+        self.require_open()
         asked = self._metadata(batches)
         try:
-            sent = method.future(request, timeout=time_left(deadline), metadata=asked)
+            sent = method.future(request, timeout=time_left(deadline()), metadata=asked)
         except ValueError:
-            if self._closed.is_set():
-                raise closed_error(self.target, forked=self._forked) from None
+            self.require_open()
             raise
-        answer = partial(self.call, method, request, deadline, batches, sent)
+        answer = partial(self._answer, sent, method, request, deadline, batches)
         return Pending(answer, partial(self._cancel, sent))
+
+    def _answer(
+        self,
+        sent: Any,  # a future of grpcio, whose type is private
+        method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        request: RequestT,
+        deadline: Callable[[], float],
+        batches: Batches,
+    ) -> ReplyT:
+        """Wait for the answer of a request under way, and send it again where `call` would."""
+        self.require_open()
+        try:
+            reply: ReplyT = sent.result()
+        except grpc.RpcError as exc:
+            until = deadline()
+            return self.call(self._again(method, exc, until), request, until, batches)
+        if batches is not None:
+            batches += batches_of(sent.trailing_metadata())
+        return reply
+
+    def _again(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
+        failure: grpc.RpcError,
+        deadline: float,
+    ) -> "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]":
+        """By which method to repeat a request that failed; returns when it is time to.
+
+        Raises:
+            VaeserveError: it is not to be repeated.
+        """
+        if self._closed.is_set():
+            return method  # by which `call` will say so
+        error = from_rpc_error(failure, self.target)
+        if isinstance(error, Unavailable) and method in self._plain:
+            spare: grpc.UnaryUnaryMultiCallable[RequestT, ReplyT] = self._plain[method]
+            return spare
+        delay = retry_delay(error, _channel.remaining(deadline))
+        if delay is None or not self._retries:
+            raise error from failure
+        self._closed.wait(delay)
+        return method
+
+    def require_open(self) -> None:
+        """Raise ClientClosed where this is closed."""
+        if self._closed.is_set():
+            raise self._closed_error()
+
+    def _closed_error(self) -> ClientClosed:
+        return closed_error(self.target, forked=self._forked)
 
     def _cancel(self, sent: Any) -> None:
         if self._forked:
@@ -202,6 +240,6 @@ def closed_error(target: str, *, forked: bool) -> ClientClosed:
     return ClientClosed(f"the client for {target} is closed")
 
 
-def spares(checked: Any, plain: Any, retries: int) -> dict[Any, Any]:
-    """The plain channel's method for each of the checked one's, where calls are repeated."""
-    return {getattr(checked, name): getattr(plain, name) for name in vars(checked) if retries > 0}
+def spares(checked: Any, plain: Any) -> dict[Any, Any]:
+    """The plain channel's method for each of the checked one's."""
+    return {getattr(checked, name): getattr(plain, name) for name in vars(checked)}

@@ -3,12 +3,13 @@
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
+from functools import partial
 
 import grpc
 
 from vaeserve import _requests
 from vaeserve._connection import Connection, Pending, held
-from vaeserve._errors import InvalidInput, NotFound, VersionChanged
+from vaeserve._errors import InvalidInput, NotFound, VaeserveError
 from vaeserve._info import ModelInfo
 from vaeserve._latency import BatchTime, asked, with_latency
 from vaeserve._plan import Plan, ReplyT, RequestT, ResultT
@@ -43,13 +44,36 @@ class Handle:
         return f"<Model {self.name!r}{pinned} at {self._connection.target}>"
 
     def _fetched(self, deadline: float) -> ModelInfo:
+        self._connection.require_open()  # in a forked child the lock may never be free again
         with held(self._fetching, deadline):
             if self._info is None:
-                request = _requests.get_model(self.name, self.version)
-                method = self._connection.catalogue.GetModel
-                reply = self._connection.call(method, request, deadline)
-                self._info = ModelInfo.from_message(reply.model)
+                self._info = self._asked(deadline)
             return self._info
+
+    def _asked(self, deadline: float) -> ModelInfo:
+        request = _requests.get_model(self.name, self.version)
+        reply = self._connection.call(self._connection.catalogue.GetModel, request, deadline)
+        return ModelInfo.from_message(reply.model)
+
+    def _changed(self, info: ModelInfo, deadline: float) -> ModelInfo | None:
+        """What the model has become, if a refusal is due to that; None if it is as it was.
+
+        Other calls go on by what is known meanwhile.
+        """
+        try:
+            found = self._asked(deadline)
+        except VaeserveError:  # the refusal says more
+            return None
+        if found == info:
+            return None
+        self._info = found
+        return found
+
+    def _answered(self, version: int) -> None:
+        """Have the model's info fetched again if another version answers than it is of."""
+        info = self._info
+        if info is not None and info.version != version:
+            self._info = None
 
     def _run(
         self,
@@ -57,36 +81,38 @@ class Handle:
         timeout: float | None,
         plan_for: Callable[[ModelInfo], Plan[RequestT, ReplyT, ResultT]],
     ) -> ResultT:
-        """Carry out a call."""
+        """Carry out a call; once more where it was refused and the model has changed."""
         deadline = self._connection.deadline(timeout)
         info = self._info or self._fetched(deadline)
         began, batches = time.monotonic(), asked()
         try:
             plan = plan_for(info)
-            if len(plan.parts) == 1:  # as most calls
-                request = plan.build(plan.parts[0])
-                replies = [self._connection.call(method, request, deadline, batches)]
-            else:
-                replies = self._send_parts(method, plan, deadline, batches)
+            replies = self._send(method, plan, deadline, batches)
         except (InvalidInput, NotFound):
-            self._info = None  # perhaps another version is served by now: look again next time
-            raise
+            changed = self._changed(info, deadline)
+            if changed is None:
+                raise
+            info, plan = changed, plan_for(changed)
+            replies = self._send(method, plan, deadline, batches)
         if replies[-1].version != info.version:
-            self._info = None
+            self._answered(replies[-1].version)
         result = plan.join(replies)
         return result if batches is None else with_latency(result, began, batches)
 
-    def _send_parts(
+    def _send(
         self,
         method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
         plan: Plan[RequestT, ReplyT, ResultT],
         deadline: float,
         batches: list[BatchTime] | None,
     ) -> list[ReplyT]:
-        """Send them a few at a time; the first failure ends those still under way."""
+        """Send the parts a few at a time; the first failure ends those still under way."""
+        if len(plan.parts) == 1:  # as most calls
+            request = plan.build(plan.parts[0])
+            return [self._connection.call(method, request, deadline, batches)]
 
         def begin(part: range) -> Pending[ReplyT]:
-            return self._connection.begin(method, plan.build(part), deadline, batches)
+            return self._connection.begin(method, plan.build(part), lambda: deadline, batches)
 
         return list(in_order(begin, plan.parts))
 
@@ -97,13 +123,14 @@ class Handle:
         plans_for: Callable[[ModelInfo], Iterable[Plan[RequestT, ReplyT, ResultT]]],
     ) -> Generator[ResultT, None, None]:
         """Results of plan after plan; each request has a deadline of its own."""
-        info = self._info or self._fetched(self._connection.deadline(timeout))
+        deadline = partial(self._connection.deadline, timeout)
+        info = self._info or self._fetched(deadline())
 
         def begin(request: RequestT) -> Pending[ReplyT]:
-            return self._connection.begin(method, request, self._connection.deadline(timeout))
+            return self._connection.begin(method, request, deadline)
 
         try:
-            yield from results(plans_for(info), begin)
-        except (InvalidInput, NotFound, VersionChanged):
-            self._info = None
+            yield from results(plans_for(info), begin, self._answered)
+        except (InvalidInput, NotFound):
+            self._changed(info, deadline())
             raise

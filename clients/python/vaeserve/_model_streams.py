@@ -30,12 +30,17 @@ class ModelStreams(Handle):
         Batches are taken from the iterable as there is room: a few are under way at a time, and
         their results come in order. To end early, close the iterator or leave it behind.
 
+        A result waits until the next batches are there: up to four are under way before the first
+        is yielded, so the iterable must not wait for results. (`AsyncModel` yields results as they
+        come, whatever the iterable waits for.)
+
         Args:
             batches: pictures, each as for `encode`; 256 rows or more travel best.
             draws: as for `encode`.
             seed: as for `encode`; one for all batches, whose rows are numbered through.
             first_row: as for `encode`, of the first batch.
-            timeout: seconds for each batch.
+            timeout: seconds for each request, of which a large batch takes several; one that failed
+                and is repeated gets them anew when its turn comes.
 
         Yields:
             a posterior for each batch.
@@ -66,7 +71,7 @@ class ModelStreams(Handle):
         Args:
             batches: latents, each as for `decode`.
             dtype: as for `decode`.
-            timeout: seconds for each batch.
+            timeout: as for `encode_stream`.
 
         Yields:
             pictures of each batch.
@@ -101,7 +106,7 @@ class ModelStreams(Handle):
             first_row: as for `sample`.
             latents: as for `sample`.
             dtype: as for `sample`.
-            timeout: seconds for each request.
+            timeout: as for `encode_stream`.
 
         Yields:
             as many rows as the server gives at once, in order.

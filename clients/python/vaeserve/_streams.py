@@ -45,7 +45,8 @@ def in_order(
 ) -> Generator[ReplyT, None, None]:
     """Answers in the order of their requests, a few of which are under way.
 
-    The first failure, or the end of the iterator, cancels the others.
+    The first failure, or the end of the iterator, cancels the others. While the next item is waited
+    for, nothing is yielded.
 
     Args:
         begin: sends the request of an item.
@@ -73,27 +74,43 @@ def _first(window: deque[Pending[ReplyT]]) -> ReplyT:
 async def in_order_awaited(
     send: Callable[[ItemT], Coroutine[Any, Any, ReplyT]], items: AsyncIterable[ItemT]
 ) -> AsyncGenerator[ReplyT, None]:
-    """As `in_order`."""
-    window: deque[asyncio.Task[ReplyT]] = deque()
-    try:
+    """As `in_order`, but for the next item nothing waits: an answer comes when it is there.
+
+    The items are iterated by a task of their own, which ends with this.
+    """
+    room = asyncio.Semaphore(_IN_FLIGHT)
+    window: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
+
+    async def fill() -> None:
         async for item in items:
-            if len(window) == _IN_FLIGHT:
-                yield await window[0]
-                window.popleft()
-            window.append(asyncio.ensure_future(send(item)))
-        while window:
-            yield await window[0]
-            window.popleft()
+            await room.acquire()
+            window.put_nowait(asyncio.ensure_future(send(item)))
+
+    filling = asyncio.ensure_future(fill())
+    filling.add_done_callback(window.put_nowait)  # behind the last request
+    try:
+        while (oldest := await window.get()) is not filling:
+            yield await oldest
+            room.release()
+        await filling  # raises what the items did
     finally:
-        for task in window:
+        filling.cancel()
+        await asyncio.gather(filling, return_exceptions=True)
+        left = [window.get_nowait() for _ in range(window.qsize())]
+        for task in left:
             task.cancel()
-        await asyncio.gather(*window, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 class _Ahead(Generic[ReplyT, ResultT]):
-    """Plans whose answers are under way, and the answers to the first of them."""
+    """Plans whose answers are under way, and the answers to the first of them.
 
-    def __init__(self) -> None:
+    Args:
+        answered_by: told the version of each answer.
+    """
+
+    def __init__(self, answered_by: Callable[[int], object]) -> None:
+        self._answered_by = answered_by
         self._plans: deque[Plan[Any, ReplyT, ResultT]] = deque()
         self._replies: list[ReplyT] = []
         self._version: int | None = None
@@ -108,6 +125,7 @@ class _Ahead(Generic[ReplyT, ResultT]):
         Raises:
             VersionChanged: of another version than those before.
         """
+        self._answered_by(reply.version)
         if self._version not in {None, reply.version}:
             raise VersionChanged(
                 f"version {self._version} answered first, now {reply.version} does; go on with a "
@@ -124,9 +142,10 @@ class _Ahead(Generic[ReplyT, ResultT]):
 def results(
     plans: Iterable[Plan[RequestT, ReplyT, ResultT]],
     begin: Callable[[RequestT], Pending[ReplyT]],
+    answered_by: Callable[[int], object],
 ) -> Generator[ResultT, None, None]:
-    """One result for each plan, in order."""
-    ahead: _Ahead[ReplyT, ResultT] = _Ahead()
+    """One result for each plan, in order; `answered_by` is told the version of each answer."""
+    ahead: _Ahead[ReplyT, ResultT] = _Ahead(answered_by)
 
     def requests() -> Iterator[RequestT]:
         for plan in plans:
@@ -141,9 +160,10 @@ def results(
 async def results_awaited(
     plans: AsyncIterable[Plan[RequestT, ReplyT, ResultT]],
     send: Callable[[RequestT], Coroutine[Any, Any, ReplyT]],
+    answered_by: Callable[[int], object],
 ) -> AsyncGenerator[ResultT, None]:
     """As `results`."""
-    ahead: _Ahead[ReplyT, ResultT] = _Ahead()
+    ahead: _Ahead[ReplyT, ResultT] = _Ahead(answered_by)
 
     async def requests() -> AsyncIterator[RequestT]:
         async for plan in plans:
@@ -167,7 +187,7 @@ def encode_planner(
 ) -> Callable[[PictureLike], EncodePlan]:
     """Plans batch after batch, as one call of all their rows would be; as `Model.encode`."""
     chosen = seed_or_new(seed) if draws else None
-    row = first_row
+    row = whole_number("first_row", first_row, 0, noise.FIRST_ROW_LIMIT)
 
     def plan_for(x: PictureLike) -> EncodePlan:
         nonlocal row
@@ -192,6 +212,7 @@ def sample_plans(
 ) -> Iterator[SamplePlan]:
     """Plans of one request each, as one call for n rows would be cut; as `Model.sample`."""
     n = whole_number("n", n, 1, noise.FIRST_ROW_LIMIT)
+    first_row = whole_number("first_row", first_row, 0, noise.FIRST_ROW_LIMIT)
     chosen = seed_or_new(seed)
 
     def plan(start: int, rows: int) -> SamplePlan:

@@ -119,15 +119,6 @@ def test_no_server_is_unavailable(connect: Any) -> None:
 # --- closing ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("target", "words"),
-    [("localhost", "names no port"), ("http://localhost:50051", "begins with http://")],
-)
-def test_a_target_is_host_and_port(target: str, words: str) -> None:
-    with pytest.raises(vaeserve.InvalidInput, match=f"{words}.*; give host:port"):
-        Client(target)
-
-
 def test_calls_after_close_say_so(client: Client) -> None:
     digits = client.model("digits")
     digits.sample(1)

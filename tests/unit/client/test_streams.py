@@ -73,6 +73,20 @@ def test_samples_are_those_of_one_call(collect: Collect, client: Client, script:
     assert {drawn.seed for drawn in streamed} == {3}
 
 
+@pytest.mark.parametrize("first_row", [np.uint8(250), np.int16(32760)])
+def test_numpy_numbers_do_not_wrap(
+    collect: Collect, client: Client, script: Script, first_row: Any
+) -> None:
+    digits, plain = client.model("digits"), int(first_row)
+    drawn = collect("sample_stream", 20, seed=3, first_row=first_row)
+    whole = digits.sample(20, seed=3, first_row=plain)
+    np.testing.assert_array_equal(np.concatenate([d.pictures for d in drawn]), whole.pictures)
+    streamed = collect("encode_stream", batches(3), draws=1, seed=5, first_row=first_row)
+    encoded = digits.encode(np.concatenate(batches(3)), draws=1, seed=5, first_row=plain)
+    np.testing.assert_array_equal(np.concatenate([p.draws for p in streamed]), encoded.draws)
+    assert [posterior.first_row for posterior in streamed] == [plain, plain + 5, plain + 10]
+
+
 def test_a_fresh_seed_is_one_for_all(collect: Collect, script: Script) -> None:
     script.max_rows = 4
     assert len({drawn.seed for drawn in collect("sample_stream", 9)}) == 1
