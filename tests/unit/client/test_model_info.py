@@ -84,12 +84,12 @@ async def test_one_tasks_mistakes_keep_no_other_waiting(held: Held) -> None:
 def test_a_mistake_is_looked_into_once_and_by_its_own_call(client: Client, script: Script) -> None:
     digits = client.model("digits")
     digits.sample(1)
-    for _ in range(3):
+    for number in range(2, 5):
         with pytest.raises(InvalidInput, match="takes input rows of shape"):
             digits.encode(WRONG)
+        assert len(script.sent(model_service_pb2.GetModelRequest)) == number
         digits.sample(1)
-    kinds = [type(request).__name__ for request in script.requests]
-    assert kinds == ["GetModelRequest", "SampleRequest"] * 4
+        assert len(script.sent(model_service_pb2.GetModelRequest)) == number
 
 
 def test_a_call_that_fits_the_version_served_by_now_succeeds(
@@ -97,9 +97,8 @@ def test_a_call_that_fits_the_version_served_by_now_succeeds(
 ) -> None:
     script.levels = False
     digits = client.model("digits")
+    assert digits.info.preprocessing is None
     levels = np.zeros((2, *INPUT_SHAPE), np.uint8)
-    with pytest.raises(InvalidInput, match="no pictures"):
-        digits.encode(levels)
     script.version, script.levels = 4, True
     assert digits.encode(levels).version == 4
     assert digits.info.version == 4
@@ -168,7 +167,7 @@ FORKED_AMID_A_FETCH = """
 import os, sys, threading, time
 from vaeserve import Client, ClientClosed
 
-client = Client(sys.argv[1], timeout=60)
+client = Client(sys.argv[1], timeout=20)
 digits = client.model("digits")
 other = threading.Thread(target=lambda: digits.info)
 other.start()
@@ -180,7 +179,7 @@ if child == 0:
         digits.sample(1)
     except ClientClosed as error:
         assert "made before this process was forked" in str(error), error
-        os._exit(0 if time.monotonic() - began < 20 else 3)
+        os._exit(0 if time.monotonic() - began < 10 else 3)
     os._exit(4)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 sys.stdin.readline()
