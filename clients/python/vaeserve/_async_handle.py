@@ -12,6 +12,7 @@ from grpc import aio
 
 from vaeserve import _requests
 from vaeserve._async_connection import AsyncConnection, held_by_task
+from vaeserve._channel import remaining
 from vaeserve._errors import InvalidInput, NotFound, VaeserveError
 from vaeserve._info import ModelInfo
 from vaeserve._latency import BatchTime, asked, with_latency
@@ -46,25 +47,25 @@ class AsyncHandle:
         self._connection.require_open()
         async with held_by_task(self._fetching, deadline):
             if self._info is None:
-                self._info = await self._asked(deadline)
+                self._info = await self._get_model(deadline)
             return self._info
 
-    async def _asked(self, deadline: float) -> ModelInfo:
+    async def _get_model(self, deadline: float) -> ModelInfo:
         request = _requests.get_model(self.name, self.version)
         method = self._connection.catalogue.GetModel
         reply = await self._connection.call(method, request, deadline)
         return ModelInfo.from_message(reply.model)
 
-    async def _changed(self, info: ModelInfo, deadline: float) -> ModelInfo | None:
+    async def _changed(self, info: ModelInfo, deadline: float) -> bool:
         """As `Handle._changed`."""
         try:
-            found = await self._asked(deadline)
+            found = await self._get_model(deadline)
         except VaeserveError:
-            return None
+            return False
         if found == info:
-            return None
+            return False
         self._info = found
-        return found
+        return True
 
     def _answered(self, version: int) -> None:
         """As `Handle._answered`."""
@@ -76,6 +77,8 @@ class AsyncHandle:
         method: "aio.UnaryUnaryMultiCallable[RequestT, ReplyT]",
         timeout: float | None,
         plan_for: Callable[[ModelInfo], Plan[RequestT, ReplyT, ResultT]],
+        *,
+        again: bool = True,
     ) -> ResultT:
         """As `Handle._run`."""
         deadline = self._connection.deadline(timeout)
@@ -83,29 +86,28 @@ class AsyncHandle:
         began, batches = time.monotonic(), asked()
         try:
             plan = plan_for(info)
-            replies = await self._send(method, plan, deadline, batches)
+            if len(plan.parts) == 1:  # as most calls; a task would cost more than all else here
+                request = plan.build(plan.parts[0])
+                replies = [await self._connection.call(method, request, deadline, batches)]
+            else:
+                replies = await self._send_parts(method, plan, deadline, batches)
         except (InvalidInput, NotFound):
-            changed = await self._changed(info, deadline)
-            if changed is None:
+            if not again or not await self._changed(info, deadline):
                 raise
-            info, plan = changed, plan_for(changed)
-            replies = await self._send(method, plan, deadline, batches)
+            return await self._run(method, remaining(deadline), plan_for, again=False)
         if replies[-1].version != info.version:
             self._answered(replies[-1].version)
         result = plan.join(replies)
         return result if batches is None else with_latency(result, began, batches)
 
-    async def _send(
+    async def _send_parts(
         self,
         method: "aio.UnaryUnaryMultiCallable[RequestT, ReplyT]",
         plan: Plan[RequestT, ReplyT, ResultT],
         deadline: float,
         batches: list[BatchTime] | None,
     ) -> list[ReplyT]:
-        """As `Handle._send`; a cancel ends them too."""
-        if len(plan.parts) == 1:  # as most calls; a task would cost more than all else here
-            request = plan.build(plan.parts[0])
-            return [await self._connection.call(method, request, deadline, batches)]
+        """As `Handle._send_parts`; a cancel ends them too."""
 
         async def send(part: range) -> ReplyT:
             return await self._connection.call(method, plan.build(part), deadline, batches)

@@ -8,6 +8,7 @@ from functools import partial
 import grpc
 
 from vaeserve import _requests
+from vaeserve._channel import remaining
 from vaeserve._connection import Connection, Pending, held
 from vaeserve._errors import InvalidInput, NotFound, VaeserveError
 from vaeserve._info import ModelInfo
@@ -47,27 +48,27 @@ class Handle:
         self._connection.require_open()  # in a forked child the lock may never be free again
         with held(self._fetching, deadline):
             if self._info is None:
-                self._info = self._asked(deadline)
+                self._info = self._get_model(deadline)
             return self._info
 
-    def _asked(self, deadline: float) -> ModelInfo:
+    def _get_model(self, deadline: float) -> ModelInfo:
         request = _requests.get_model(self.name, self.version)
         reply = self._connection.call(self._connection.catalogue.GetModel, request, deadline)
         return ModelInfo.from_message(reply.model)
 
-    def _changed(self, info: ModelInfo, deadline: float) -> ModelInfo | None:
-        """What the model has become, if a refusal is due to that; None if it is as it was.
+    def _changed(self, info: ModelInfo, deadline: float) -> bool:
+        """Look, after a refusal, whether the model is another by now, and note what it is.
 
         Other calls go on by what is known meanwhile.
         """
         try:
-            found = self._asked(deadline)
+            found = self._get_model(deadline)
         except VaeserveError:  # the refusal says more
-            return None
+            return False
         if found == info:
-            return None
+            return False
         self._info = found
-        return found
+        return True
 
     def _answered(self, version: int) -> None:
         """Have the model's info fetched again if another version answers than it is of."""
@@ -80,36 +81,37 @@ class Handle:
         method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
         timeout: float | None,
         plan_for: Callable[[ModelInfo], Plan[RequestT, ReplyT, ResultT]],
+        *,
+        again: bool = True,
     ) -> ResultT:
-        """Carry out a call; once more where it was refused and the model has changed."""
+        """Carry out a call; if it was refused and the model has changed, once `again`."""
         deadline = self._connection.deadline(timeout)
         info = self._info or self._fetched(deadline)
         began, batches = time.monotonic(), asked()
         try:
             plan = plan_for(info)
-            replies = self._send(method, plan, deadline, batches)
+            if len(plan.parts) == 1:  # as most calls
+                request = plan.build(plan.parts[0])
+                replies = [self._connection.call(method, request, deadline, batches)]
+            else:
+                replies = self._send_parts(method, plan, deadline, batches)
         except (InvalidInput, NotFound):
-            changed = self._changed(info, deadline)
-            if changed is None:
+            if not again or not self._changed(info, deadline):
                 raise
-            info, plan = changed, plan_for(changed)
-            replies = self._send(method, plan, deadline, batches)
+            return self._run(method, remaining(deadline), plan_for, again=False)
         if replies[-1].version != info.version:
             self._answered(replies[-1].version)
         result = plan.join(replies)
         return result if batches is None else with_latency(result, began, batches)
 
-    def _send(
+    def _send_parts(
         self,
         method: "grpc.UnaryUnaryMultiCallable[RequestT, ReplyT]",
         plan: Plan[RequestT, ReplyT, ResultT],
         deadline: float,
         batches: list[BatchTime] | None,
     ) -> list[ReplyT]:
-        """Send the parts a few at a time; the first failure ends those still under way."""
-        if len(plan.parts) == 1:  # as most calls
-            request = plan.build(plan.parts[0])
-            return [self._connection.call(method, request, deadline, batches)]
+        """Send them a few at a time; the first failure ends those still under way."""
 
         def begin(part: range) -> Pending[ReplyT]:
             return self._connection.begin(method, plan.build(part), lambda: deadline, batches)
