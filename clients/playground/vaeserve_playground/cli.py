@@ -69,9 +69,7 @@ def _free(host: str, port: int) -> int:
         except OSError as exc:
             taken = exc.errno == errno.EADDRINUSE
             # Gradio cannot print the address of another family.
-            advice = (
-                "try --port 0 for a free one" if taken else "--host takes an own IPv4 address"
-            )
+            advice = "try --port 0 for a free one" if taken else "--host takes an own IPv4 address"
             raise click.ClickException(
                 f"cannot listen on {host}:{port}, {exc.strerror}: {advice}"
             ) from exc
