@@ -74,9 +74,11 @@ def security(target: str, tls: bool | Tls | None, token: Token | None) -> Securi
         token: as for `Client`.
 
     Raises:
-        InvalidInput: a file cannot be read, the token cannot be sent, or would be sent in plaintext
-            to another machine.
+        InvalidInput: `tls` is none of these, a file cannot be read, the token cannot be sent, or
+            would be sent in plaintext to another machine.
     """
+    if not isinstance(tls, bool | Tls | None):
+        raise InvalidInput("tls is True, False or vaeserve.Tls(ca=...); None for the usual")
     if isinstance(token, str) and not _sendable(token):
         raise InvalidInput("the token is empty or holds what no header can")
     if token is not None and tls is None and not _is_local(target):

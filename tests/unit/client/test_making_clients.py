@@ -61,6 +61,11 @@ def test_retries_that_would_not_be_made_are_refused(connect: Any, retries: Any) 
         connect("localhost:5", retries=retries)
 
 
+def test_a_path_is_no_tls(connect: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"Tls\(ca=\.\.\.\)"):
+        connect("127.0.0.1:5", tls="ca.pem")
+
+
 def test_a_client_of_no_event_loop_says_where_to_make_it() -> None:
     with pytest.raises(InvalidInput, match="in a coroutine of the loop that uses it: async with"):
         AsyncClient("localhost:5")
