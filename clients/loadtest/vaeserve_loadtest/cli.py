@@ -20,8 +20,9 @@ from vaeserve_loadtest.live import shown
 from vaeserve_loadtest.load import ARRIVALS, RPCS, Load, Part
 from vaeserve_loadtest.options import Steps, parsed
 from vaeserve_loadtest.report import Report
-from vaeserve_loadtest.runner import WorkerDied, run
+from vaeserve_loadtest.runner import run
 from vaeserve_loadtest.table import found_table, report_table, sweep_table
+from vaeserve_loadtest.workers import WorkerDied
 
 _WORSE = 3  # exit status of --compare
 _PROBE_CALLERS = 32  # enough to keep a server busy, few enough to be answered soon

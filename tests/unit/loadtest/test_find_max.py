@@ -126,10 +126,10 @@ def test_among_the_runs_to_draw_are_always_the_two_rates_that_decide(
     limit: float, miss: float, most: int
 ) -> None:
     found = search(lambda _: PROMPT, limit, capacity=miss * limit)
-    rates = [each.load.rate for each in distinct_runs(found.trials, found, most)]
+    rates = [each.load.asked for each in distinct_runs(found.trials, found, most)]
     assert {found.rate, found.failed_at} <= set(rates)
     assert rates == sorted(set(rates))
-    assert len(rates) == min(most, len({each.load.rate for each in found.trials}))
+    assert len(rates) == min(most, len({each.load.asked for each in found.trials}))
 
 
 def test_the_distribution_names_what_it_draws() -> None:
