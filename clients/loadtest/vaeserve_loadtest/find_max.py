@@ -13,9 +13,8 @@ _CLOSE = 0.05  # the search ends when the bounds are this near, relatively
 _MOST_TRIALS = 12
 _CONFIRMATIONS = 3
 _STEP_DOWN = 0.93  # to the next rate, when a confirmation fails
-_MOST_STEPS_DOWN = 6
 
-MOST_RUNS = _MOST_TRIALS + _MOST_STEPS_DOWN * _CONFIRMATIONS
+MOST_RUNS = 30
 """More than these `find_max` does not measure."""
 
 
@@ -152,7 +151,7 @@ def find_max(
             break
         rate = _rounded(1.3 * low if high == math.inf else max((low + high) / 2, least))
     found.failed_at = None if high == math.inf else high
-    for _ in range(_MOST_STEPS_DOWN if low else 0):
+    while low and len(found.trials) + _CONFIRMATIONS <= MOST_RUNS:
         if _confirmed(found, low, holds):
             break
         found.failed_at = low
