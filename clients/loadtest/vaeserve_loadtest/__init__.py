@@ -10,9 +10,10 @@ from vaeserve_loadtest.figures import ErrorCount, Latency, PartReport, Second
 from vaeserve_loadtest.find_max import Found, Slo, find_max
 from vaeserve_loadtest.load import Load, Part
 from vaeserve_loadtest.report import Report
-from vaeserve_loadtest.runner import WorkerDied, run
+from vaeserve_loadtest.runner import run
 from vaeserve_loadtest.server_view import GraphView, ServerView
 from vaeserve_loadtest.table import report_table
+from vaeserve_loadtest.workers import WorkerDied
 
 __all__ = [
     "Caution",

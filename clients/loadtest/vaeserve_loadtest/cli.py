@@ -1,8 +1,8 @@
 """`vaeserve loadtest`: arguments in, a table, JSON, CSV or a page out."""
 
-import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -13,15 +13,17 @@ import click
 # The command line's own, not the SDK's: how every command is told of TLS, tokens and a model.
 from vaeserve._dial import client_at, credential_options, credentials, model_option, only_model
 from vaeserve_loadtest import options
-from vaeserve_loadtest.compare import compare, comparison_table
-from vaeserve_loadtest.files import json_text, to_csv, to_json
-from vaeserve_loadtest.find_max import MOST_RUNS, Found, Slo, find_max
+from vaeserve_loadtest.compare import compare, comparison_table, read_older
+from vaeserve_loadtest.files import json_text, to_csv, to_json, write_all
+from vaeserve_loadtest.find_max import MOST_RUNS, Slo
 from vaeserve_loadtest.live import shown
-from vaeserve_loadtest.load import ARRIVALS, RPCS, Load, Part
+from vaeserve_loadtest.load import ARRIVALS, RPCS, Load, Part, counted
+from vaeserve_loadtest.measuring import Measured, NothingAnsweredError, measured
 from vaeserve_loadtest.options import Steps, parsed
 from vaeserve_loadtest.report import Report
-from vaeserve_loadtest.runner import WorkerDied, run
+from vaeserve_loadtest.runner import run
 from vaeserve_loadtest.table import found_table, report_table, sweep_table
+from vaeserve_loadtest.workers import WorkerDied
 
 _WORSE = 3  # exit status of --compare
 _PROBE_CALLERS = 32  # enough to keep a server busy, few enough to be answered soon
@@ -95,8 +97,10 @@ def loadtest(
     latency counts from the moment at which the request was to start: a server that stalls cannot
     hide it.
 
-    Exit status 1: every request failed, or no rate holds the service level. 3: worse than the older
-    report by more than the threshold.
+    Exit status 1: every request failed, no rate was found that holds the service level, or
+    something ended it before its time; what was finished is printed and written all the same. 2:
+    the command line is wrong, or the older report has nothing of these loads; nothing was sent.
+    3: worse than the older report by more than the threshold, or over 1 % more requests failed.
     """
     for file in (out, csv_file, html_file):
         if file and not file.parent.is_dir():
@@ -111,8 +115,7 @@ def loadtest(
         "timeout_s": timeout,
         **credentials()._asdict(),
     }
-    try:
-        before = _read(older) if older else None
+    with _told():
         loads = _loads(
             # Asked for last, once the rest of the command line makes sense.
             common | {"model": model or ""},
@@ -122,34 +125,48 @@ def loadtest(
             sweep=sweep,
             search=search,
         )
+        before = read_older(older, loads, slo) if older else None
         if model is None:
             with client_at(address) as client:
                 only = only_model(client, timeout)
             loads = [replace(load, model=only) for load in loads]
-        found = None
         if slo:
-            found = _searched(loads[0], slo, metrics)
-            reports = found.trials
-        else:
-            reports = [_measured(load, metrics) for load in loads]
-        whole = to_json(reports, found)
-        ratios = [] if before is None else compare(before, whole)
+            _announce(loads[0])
+        whole = measured(loads, slo, lambda load: _shown(load, metrics))
+
+    written = to_json(whole.reports, whole.found)
+    stopped_search = slo is not None and whole.found is None
+    comparisons = [] if before is None or stopped_search else compare(before, written)
+    click.echo(json_text(written) if as_json else _table(whole))
+    if comparisons:
+        click.echo("\n" + comparison_table(comparisons, threshold), err=as_json)
+    unwritten = write_all(
+        (out, lambda: json_text(written) + "\n"),
+        (csv_file, lambda: to_csv(whole.reports)),
+        (html_file, lambda: _page(whole)),
+    )
+    for failure in unwritten:
+        click.echo(f"Error: {failure}", err=True)
+    if whole.stopped:
+        click.echo(f"stopped after {counted(len(whole.reports), 'run')}", err=True)
+        with _told():
+            raise whole.stopped
+    nothing = all(report.requests and not report.succeeded for report in whole.reports)
+    if unwritten or nothing or (whole.found and whole.found.rate is None):
+        sys.exit(1)
+    if any(each.worse_than(threshold) for each in comparisons):
+        sys.exit(_WORSE)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Tells in one line what went wrong."""
+    try:
+        yield
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    except (OSError, WorkerDied) as exc:
+    except (OSError, WorkerDied, NothingAnsweredError) as exc:
         raise click.ClickException(str(exc)) from exc
-
-    click.echo(json_text(whole) if as_json else _table(reports, found))
-    if ratios:
-        click.echo("\n" + comparison_table(ratios, threshold), err=as_json)
-    _write(out, lambda: json_text(whole) + "\n")
-    _write(csv_file, lambda: to_csv(reports))
-    _write(html_file, lambda: _page(reports, found))
-    nothing = all(report.requests and not report.succeeded for report in reports)
-    if nothing or (found and found.rate is None):
-        sys.exit(1)
-    if any(ratio.worse_than(threshold) for ratio in ratios):
-        sys.exit(_WORSE)
 
 
 def _loads(
@@ -181,54 +198,28 @@ def _loads(
     return [Load(**common, **changes) for changes in kinds[0]]
 
 
-def _measured(load: Load, metrics: str | None) -> Report:
+def _shown(load: Load, metrics: str | None) -> Report:
+    """Measure a load, and show meanwhile how it goes."""
     with shown(load.target) as progress:
         return run(load, progress, metrics_address=metrics)
 
 
-def _searched(probe: Load, slo: Slo, metrics: str | None) -> Found:
-    """Find out what the server answers at most, then search below and around it."""
+def _announce(probe: Load) -> None:
+    """Say how long a search may take."""
     runs, each_s = 1 + MOST_RUNS, probe.warmup_s + probe.duration_s
-    click.echo(f"at most {runs} runs of {each_s:g} s, about {_span(runs * each_s)}", err=True)
-    capacity = _measured(probe, metrics).requests_per_second
-    if not capacity:
-        raise click.ClickException("the server answered nothing; try --concurrency 1 first")
-    return find_max(
-        slo,
-        capacity,
-        probe.duration_s,
-        lambda rate: _measured(replace(probe, concurrency=None, rate=rate), metrics),
-    )
+    seconds = runs * each_s
+    span = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    click.echo(f"at most {runs} runs of {each_s:g} s, about {span}", err=True)
 
 
-def _span(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+def _table(whole: Measured) -> str:
+    if whole.found is not None:
+        return found_table(whole.found)
+    (first, *others) = whole.reports
+    return sweep_table(whole.reports) if others else report_table(first)
 
 
-def _table(reports: list[Report], found: Found | None) -> str:
-    if found is not None:
-        return found_table(found)
-    return report_table(reports[0]) if len(reports) == 1 else sweep_table(reports)
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        older: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as a report: {error}") from error
-    return older
-
-
-def _page(reports: list[Report], found: Found | None) -> str:
+def _page(whole: Measured) -> str:
     from vaeserve_loadtest.page import page  # noqa: PLC0415 - plotting is slow to import
 
-    return page(reports, found, datetime.now().astimezone())
-
-
-def _write(path: Path | None, text: Callable[[], str]) -> None:
-    if path is None:
-        return
-    try:
-        path.write_text(text(), encoding="utf-8")
-    except OSError as exc:
-        raise click.ClickException(f"{path} cannot be written: {exc.strerror}") from exc
+    return page(whole.reports, whole.found, datetime.now().astimezone())

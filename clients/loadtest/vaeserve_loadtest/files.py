@@ -1,9 +1,10 @@
-"""Reports as JSON and CSV."""
+"""Reports as JSON and CSV, and how they become files."""
 
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from vaeserve_loadtest.find_max import Found
@@ -24,6 +25,7 @@ def to_json(reports: Sequence[Report], found: Found | None = None) -> dict[str, 
             "slo": str(found.slo),
             "rate": found.rate,
             "failed_at": found.failed_at,
+            "gave_up": found.gave_up,
             "confidence": found.confidence,
             "caveat": found.caveat,
             "slow": found.slow,
@@ -58,3 +60,22 @@ def to_csv(reports: Sequence[Report]) -> str:
             ]
         )
     return text.getvalue()
+
+
+def write_all(*files: tuple[Path | None, Callable[[], str]]) -> list[str]:
+    """Write files as far as it goes: a full disk under one keeps nothing from the others.
+
+    Args:
+        files: where to write, if anywhere, and what makes the text.
+
+    Returns:
+        What could not be written, and why.
+    """
+    failures = []
+    for path, text in files:
+        if path is not None:
+            try:
+                path.write_text(text(), encoding="utf-8")
+            except OSError as error:
+                failures.append(f"{path} cannot be written: {error.strerror}")
+    return failures

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 from vaeserve_loadtest.report import Report
 
@@ -12,9 +13,8 @@ _CLOSE = 0.05  # the search ends when the bounds are this near, relatively
 _MOST_TRIALS = 12
 _CONFIRMATIONS = 3
 _STEP_DOWN = 0.93  # to the next rate, when a confirmation fails
-_MOST_STEPS_DOWN = 6
 
-MOST_RUNS = _MOST_TRIALS + _MOST_STEPS_DOWN * _CONFIRMATIONS
+MOST_RUNS = 30
 """More than these `find_max` does not measure."""
 
 
@@ -49,7 +49,7 @@ class Slo:
     @property
     def allowed(self) -> float:
         """Share of the requests that may be slower."""
-        return 1 - self.percent / 100
+        return float(self._allowed)
 
     def slow(self, report: Report) -> int:
         """Requests that were slower, failed, or could not be sent."""
@@ -57,7 +57,12 @@ class Slo:
 
     def holds(self, report: Report) -> bool:
         """Whether a run kept it."""
-        return report.requests > 0 and self.slow(report) <= self.allowed * report.requests
+        return report.requests > 0 and self.slow(report) <= self._allowed * report.requests
+
+    @property
+    def _allowed(self) -> Decimal:
+        """In decimals, as it was written: as floats, 1 - 0.9 allows fewer than 100 of 1000."""
+        return 1 - Decimal(str(self.percent)) / 100
 
     def __str__(self) -> str:
         """As it is written."""
@@ -75,6 +80,8 @@ class Found:
         slow: requests of the confirming runs that were slower than the limit, or failed.
         requests: requests of those runs.
         confirmations: how many runs those were.
+        gave_up: whether no rate was found because the search had used up its runs: a lower one may
+            hold. Otherwise runs at lower rates would have had too few requests to tell.
         trials: every run, in order.
     """
 
@@ -84,6 +91,7 @@ class Found:
     slow: int = 0
     requests: int = 0
     confirmations: int = 0
+    gave_up: bool = False
     trials: list[Report] = field(default_factory=list)
 
     @property
@@ -123,16 +131,17 @@ def find_max(
         slo: the service level.
         capacity: about the most that the server answers, requests a second: where to begin.
         duration_s: of a run; rates at which it sees too few requests are not tried.
-        run_at: measures an open loop at a rate.
+        run_at: measures an open loop at a rate, each time with other arrivals: the confidence takes
+            the requests of several runs for independent.
     """
     found = Found(slo)
-    least = _FEWEST / slo.allowed / duration_s
+    least = _rounded(_FEWEST / slo.allowed / duration_s)
 
     def holds(rate: float) -> bool:
         found.trials.append(run_at(rate))
         return slo.holds(found.trials[-1])
 
-    low, high, rate = 0.0, math.inf, _rounded(0.7 * capacity)
+    low, high, rate = 0.0, math.inf, max(_rounded(0.7 * capacity), least)
     for _ in range(_MOST_TRIALS):
         if holds(rate):
             low = rate
@@ -142,10 +151,15 @@ def find_max(
             break
         rate = _rounded(1.3 * low if high == math.inf else max((low + high) / 2, least))
     found.failed_at = None if high == math.inf else high
-    for _ in range(_MOST_STEPS_DOWN if low else 0):
+    while low and len(found.trials) + _CONFIRMATIONS <= MOST_RUNS:
         if _confirmed(found, low, holds):
             break
-        found.failed_at, low = low, _rounded(low * _STEP_DOWN)
+        found.failed_at = low
+        if low <= least:
+            break
+        low = max(_rounded(low * _STEP_DOWN), least)
+    if found.rate is None and found.failed_at is not None:
+        found.gave_up = found.failed_at > least * (1 + _CLOSE)
     return found
 
 

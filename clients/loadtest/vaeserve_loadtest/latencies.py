@@ -1,6 +1,5 @@
 """Latencies in an HDR histogram that processes can send one another and add up."""
 
-from collections.abc import Iterator
 from math import ceil
 from typing import Any
 
@@ -52,12 +51,10 @@ class Latencies:
 
     def count_above(self, seconds: float) -> int:
         """How many were slower, to the histogram's resolution."""
-        bound = seconds * 1e6
-        return sum(count for value, count in self._recorded() if value > bound)
-
-    def _recorded(self) -> Iterator[tuple[int, int]]:
-        for item in self._histogram.get_recorded_iterator():
-            yield item.value_iterated_to, item.count_added_in_this_iter_step
+        # Not the library's iterators, which take a tenth of a second for the slots below 100 ms.
+        # Whole microseconds were recorded; the inner rounding takes back what floats add.
+        first = self._histogram.get_counts_array_index(int(round(seconds * 1e6, 3)) + 1)
+        return sum(self._histogram.counts[first:])
 
     def __getstate__(self) -> dict[str, Any]:
         """As bytes: the library's own form cannot be pickled."""

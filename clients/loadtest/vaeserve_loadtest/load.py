@@ -1,8 +1,9 @@
 """What a run sends: the settings."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from vaeserve import Tls
 
@@ -65,7 +66,7 @@ class Load:
         concurrency: callers of the closed loop.
         rate: requests a second of the open loop.
         ramp_from: where the callers or the rate begin, to reach the above at the end; None for a
-            constant load.
+            constant load. Callers only grow.
         arrivals: of the open loop: "poisson" as of independent users, or "constant" gaps.
         duration_s: seconds that are measured.
         warmup_s: seconds before them that are not.
@@ -118,6 +119,8 @@ class Load:
             raise ValueError(
                 f"{self.workers} workers for a concurrency of {self.concurrency}: give fewer"
             )
+        if self.concurrency is not None and (self.ramp_from or 0) > self.concurrency:
+            raise ValueError("a ramp of callers only grows: give the fewer first; a rate may fall")
 
     @property
     def asked(self) -> float:
@@ -138,4 +141,13 @@ class Load:
         if len(self.mix) == 1:
             return f"{self.mix[0].rpc}, {counted(self.mix[0].rows, 'row')} a request"
         whole = sum(part.share for part in self.mix)
-        return ", ".join(f"{part.share / whole:.0%} {part.label}" for part in self.mix)
+        return ", ".join(f"{100 * part.share / whole:g}% {part.label}" for part in self.mix)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, without how it got in: that is no result, and a secret."""
+        settings = asdict(self) | {
+            "mix": [asdict(part) for part in self.mix],
+            "data": None if self.data is None else str(self.data),
+        }
+        del settings["tls"], settings["token"]
+        return settings

@@ -91,7 +91,9 @@ def page(reports: Sequence[Report], found: Found | None, taken: datetime) -> str
 def _headline(reports: Sequence[Report], found: Found | None) -> tuple[list[_Merit], str]:
     last = reports[-1]
     if found is not None:
-        rate = "none" if found.rate is None else f"{found.rate:.0f} requests/s"
+        rate = "not found" if found.gave_up else "none"
+        if found.rate is not None:
+            rate = f"{found.rate:.0f} requests/s"
         return [
             _Merit(f"highest rate within {found.slo}", rate, found.caveat or ""),
             _Merit("confidence", confidence(found)),

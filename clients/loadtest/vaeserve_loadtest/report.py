@@ -36,7 +36,8 @@ class Report:
         parts: the mix, part by part.
         timeline: the measured time, in about as many stretches as it has seconds.
         percentiles: (percent, milliseconds) of the latency's distribution.
-        server: the server's own view; None where it was not asked.
+        server: the server's own view; None where it was not asked or could not tell.
+        server_failure: why it could not tell; None where it was not asked or told.
         latencies: all latencies, for counts of one's own; not in the JSON.
     """
 
@@ -54,11 +55,18 @@ class Report:
     timeline: tuple[Second, ...]
     percentiles: tuple[tuple[float, float], ...]
     server: ServerView | None
+    server_failure: str | None
     latencies: Latencies
 
     @classmethod
-    def of(cls, load: Load, tally: Tally, server: ServerView | None = None) -> "Report":
-        """Sum up a tally."""
+    def of(cls, load: Load, tally: Tally, server: ServerView | str | None = None) -> "Report":
+        """Sum up a tally.
+
+        Args:
+            load: what was sent.
+            tally: what was counted.
+            server: its own view, or why there is none though it was asked.
+        """
         whole, errors = Latencies(), Counter[tuple[str, str]]()
         for part in tally.parts:
             whole.add(part.latencies)
@@ -84,7 +92,8 @@ class Report:
             ),
             timeline=_timeline(load, tally.timeline),
             percentiles=_percentiles(whole),
-            server=server,
+            server=server if isinstance(server, ServerView) else None,
+            server_failure=server if isinstance(server, str) else None,
             latencies=whole,
         )
 
@@ -141,6 +150,9 @@ class Report:
                     of_generator=True,
                 )
             )
+        if self.server_failure is not None:
+            unseen = "the server's own view is missing"
+            found.append(Caution(f"{unseen}: {self.server_failure}", unseen))
         return tuple(found)
 
     @property
@@ -155,21 +167,15 @@ class Report:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with units in their keys."""
-        load = self.load
-        settings = asdict(load) | {
-            "mix": [asdict(part) for part in load.mix],
-            "data": None if load.data is None else str(load.data),
-        }
-        del settings["tls"], settings["token"]  # how it got in is no result, and a secret
         return {
-            "load": settings,
+            "load": self.load.to_json(),
             "requests": self.requests,
             "succeeded": self.succeeded,
             "failed": self.failed,
             "dropped": self.dropped,
             "requests_per_second": self.requests_per_second,
             "rows_per_second": self.rows_per_second,
-            "target_requests_per_second": load.rate,
+            "target_requests_per_second": self.load.rate,
             "kept_rate": self.kept_rate,
             "latency_ms": _latency(self.latency),
             "start_lag_p99_ms": self.start_lag_p99_ms,
@@ -188,6 +194,7 @@ class Report:
             "percentiles_ms": [list(point) for point in self.percentiles],
             "server": None if self.server is None else asdict(self.server),
             "warnings": list(self.warnings),
+            "generator_limited": self.generator_limited,
         }
 
 

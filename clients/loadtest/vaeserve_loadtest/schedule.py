@@ -34,10 +34,18 @@ def caller_starts(load: Load) -> Moments:
     """When the callers of a closed loop begin, seconds, one for each."""
     assert load.concurrency is not None, "This is a bug."  # noqa: S101  for the type checker
     numbers = np.arange(load.concurrency)
-    if load.ramp_from is None or load.ramp_from >= load.concurrency:
+    if load.ramp_from is None or load.ramp_from == load.concurrency:
         return np.zeros(load.concurrency)
     added = (numbers - load.ramp_from + 1) / (load.concurrency - load.ramp_from)
     return np.where(numbers < load.ramp_from, 0, load.warmup_s + added * load.duration_s)
+
+
+def seed_of_run(seed: int, number: int) -> int:
+    """The seed of one of several runs that are to be independent of one another.
+
+    Not the sum of both: two searches of neighbouring seeds would share nearly all their runs.
+    """
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
 
 
 def _poisson(total: float, seed: int) -> Moments:

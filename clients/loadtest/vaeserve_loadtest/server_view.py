@@ -3,6 +3,9 @@
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -52,8 +55,14 @@ class ServerView:
 
     @classmethod
     def between(cls, before: Metrics, after: Metrics) -> "ServerView":
-        """What happened between two readings."""
+        """What happened between two readings.
+
+        Raises:
+            ValueError: of two processes, one after the other: their counts have no difference.
+        """
         gained = {key: value - before.get(key, 0.0) for key, value in after.items()}
+        if any(gained[key] < 0 for key in gained if key[0].endswith(("_total", "_count"))):
+            raise ValueError("the server began to count anew meanwhile: was it restarted?")
         batches = _by_graph(gained, "vaeserve_run_seconds_count")
         graphs = [_graph(gained, *graph) for graph, count in batches.items() if count > 0]
         cpu = gained.get(("process_cpu_seconds_total", frozenset()))
@@ -67,16 +76,36 @@ def read_metrics(address: str) -> Metrics:
         address: HOST:PORT.
 
     Raises:
-        OSError: nothing answers there.
+        OSError: no metrics can be read there; names the address.
     """
-    url = f"http://{address}/metrics"
-    with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as reply:
-        text = reply.read().decode()
+    if not _is_host_and_port(address):
+        raise OSError(f"{address!r} is no HOST:PORT of metrics")
+    try:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=_TIMEOUT_S) as reply:
+            families = list(text_string_to_metric_families(reply.read().decode()))
+    except HTTPError as error:
+        error.close()
+        status = f"{error.code} {error.reason}"
+        raise OSError(f"{address}: no metrics there: {status}") from error
+    except URLError as error:
+        reason = getattr(error.reason, "strerror", None) or error.reason
+        raise OSError(f"{address}: no metrics there: {reason}") from error
+    except (OSError, HTTPException, ValueError) as error:
+        advice = "is it the port of --metrics-address, not of gRPC?"
+        raise OSError(f"{address}: what answers there has no metrics; {advice}") from error
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
+        for family in families
         for sample in family.samples
     }
+
+
+def _is_host_and_port(address: str) -> bool:
+    try:
+        parts = urlsplit(f"//{address}")
+        return bool(parts.hostname and parts.port) and parts.netloc == address
+    except ValueError:  # a port that is no number, or too large
+        return False
 
 
 def _graph(gained: Metrics, model: str, graph: str) -> GraphView:

@@ -90,15 +90,19 @@ def found_table(found: Found) -> str:
 
 def verdict(found: Found) -> str:
     """What a search found, and how sure that is."""
-    lines = []
     caveat = f", {found.caveat}" if found.caveat else ""
     if found.rate is None:
-        lines.append(
-            f"no rate holds {found.slo}: even {found.failed_at:.1f} requests/s did not{caveat}; "
+        failed = f"even {found.failed_at:.1f} requests/s did not{caveat}"
+        if found.gave_up:
+            return (
+                f"found no rate that holds {found.slo}: {failed}; a lower one may, "
+                "but the search has used up its runs: try a --sweep"
+            )
+        return (
+            f"no rate holds {found.slo}: {failed}; "
             "at lower rates, runs of this --duration have too few requests to tell"
         )
-        return "\n".join(lines)
-    lines.append(f"highest rate that holds {found.slo}: {found.rate:.1f} requests/s{caveat}")
+    lines = [f"highest rate that holds {found.slo}: {found.rate:.1f} requests/s{caveat}"]
     if found.failed_at is not None:
         lines.append(f"lowest rate that did not: {found.failed_at:.1f} requests/s")
     lines.append(

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from vaeserve import AsyncModel, ModelInfo
 from vaeserve_loadtest.load import Load, Part
 
-_CHOICES = 4096  # of the mix, drawn beforehand and taken in turn
+_BLOCK = 4096  # requests whose parts of the mix are drawn at once
 
 Send = Callable[[int], Awaitable[object]]
 """Sends the request of a number, and returns once it was answered."""
@@ -23,15 +24,11 @@ class Traffic(NamedTuple):
 
     Attributes:
         senders: one for each part of the mix.
-        order: which part the requests are of, in turn.
+        part_of: which part of the mix the request of a number is.
     """
 
     senders: Sequence[Send]
-    order: Sequence[int]
-
-    def part_of(self, number: int) -> int:
-        """Which part of the mix the request of a number is."""
-        return self.order[number % len(self.order)]
+    part_of: Callable[[int], int]
 
 
 def traffic(load: Load, model: AsyncModel, info: ModelInfo) -> Traffic:
@@ -45,11 +42,28 @@ def traffic(load: Load, model: AsyncModel, info: ModelInfo) -> Traffic:
             file that is not the model's.
     """
     given = None if load.data is None else read_rows(load.data, info)
-    random = np.random.default_rng(load.seed)
-    shares = np.array([part.share for part in load.mix])
-    order = random.choice(len(load.mix), _CHOICES, p=shares / shares.sum())
     senders = [_sender(part, load, model, info, given) for part in load.mix]
-    return Traffic(senders, order.tolist())
+    return Traffic(senders, parts_drawn(load))
+
+
+def parts_drawn(load: Load) -> Callable[[int], int]:
+    """Draw which part of the mix each request is, by its number: each draw is independent.
+
+    The same in every process that sends a share of the load.
+    """
+    shares = np.array([part.share for part in load.mix])
+    chances = shares / shares.sum()
+
+    @lru_cache(maxsize=2)  # requests come in turn, but for those around a block's end
+    def block(number: int) -> list[int]:
+        random = np.random.default_rng((load.seed, number))
+        drawn: list[int] = random.choice(len(chances), _BLOCK, p=chances).tolist()
+        return drawn
+
+    def part_of(number: int) -> int:
+        return block(number // _BLOCK)[number % _BLOCK]
+
+    return part_of
 
 
 def read_rows(path: Path, info: ModelInfo) -> npt.NDArray[Any]:
@@ -76,12 +90,16 @@ def read_rows(path: Path, info: ModelInfo) -> npt.NDArray[Any]:
         raise ValueError(f"{str(path)!r} cannot be read: {error.strerror or error}") from error
     wanted = tuple(info.input_shape)
     flat = wanted[1:] if wanted[0] == 1 else None  # grey pictures often come without a channel
+    levels = info.preprocessing is not None
     for array in arrays:
-        kind = np.uint8 if array.dtype == np.uint8 else np.float32
-        if len(array) and array.shape[1:] in {wanted, flat} and array.dtype.kind in "fu":
-            return np.ascontiguousarray(array.reshape(-1, *wanted), kind)
-    shapes = ", ".join(str(list(array.shape)) for array in arrays)
-    raise ValueError(f"{path}: holds {shapes}; {info.name!r} takes rows of {list(wanted)}")
+        if array.ndim and len(array) and array.shape[1:] in {wanted, flat}:
+            if array.dtype == np.uint8 and levels:
+                return np.ascontiguousarray(array.reshape(-1, *wanted))
+            if array.dtype.kind in "fb":
+                return np.ascontiguousarray(array.reshape(-1, *wanted), np.float32)
+    held = ", ".join(f"{array.dtype} {list(array.shape)}" for array in arrays)
+    kinds = "uint8 levels or floats" if levels else "floats"
+    raise ValueError(f"{path}: holds {held}; {info.name!r} takes rows of {list(wanted)}, {kinds}")
 
 
 def _sender(

@@ -66,7 +66,7 @@ async def test_a_late_generator_shows_in_the_latency_too() -> None:
         if number == 10:
             time.sleep(0.3)  # noqa: ASYNC251  holds the event loop, as a busy process would
 
-    await loop._open_loop(chosen, Share(), Traffic([send], [0]), recorder)
+    await loop._open_loop(chosen, Share(), Traffic([send], lambda _: 0), recorder)
     report = Report.of(chosen, recorder.tally)
     assert report.start_lag_p99_ms is not None
     assert report.start_lag_p99_ms > 200
@@ -189,7 +189,7 @@ async def test_a_closed_loop_does_not_spin_on_a_dead_server() -> None:
     async def send(_: int) -> None:
         raise Unavailable("gone")
 
-    await loop._closed_loop(chosen, Share(), Traffic([send], [0]), recorder)
+    await loop._closed_loop(chosen, Share(), Traffic([send], lambda _: 0), recorder)
     assert 2 <= Report.of(chosen, recorder.tally).failed <= 22
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from vaeserve_loadtest import Load
-from vaeserve_loadtest.schedule import arrivals, caller_starts
+from vaeserve_loadtest.schedule import arrivals, caller_starts, seed_of_run
 
 RATES = st.floats(0.5, 500)
 DURATIONS = st.floats(0.1, 5)
@@ -72,3 +72,21 @@ def test_callers_begin_together_or_one_after_the_other() -> None:
     np.testing.assert_array_equal(caller_starts(together), [0, 0, 0])
     ramp = Load(address="", model="", concurrency=5, ramp_from=1, duration_s=10, warmup_s=2)
     np.testing.assert_allclose(caller_starts(ramp), [0, 4.5, 7, 9.5, 12])
+
+
+@pytest.mark.parametrize(("begin", "end"), [(64.0, 8), (2.0, 1)])
+def test_a_ramp_of_callers_does_not_fall(begin: float, end: int) -> None:
+    with pytest.raises(ValueError, match="ramp of callers only grows"):
+        Load(address="", model="", concurrency=end, ramp_from=begin)
+
+
+def test_a_ramp_between_equal_ends_is_a_constant_load() -> None:
+    flat = Load(address="", model="", concurrency=3, ramp_from=3)
+    np.testing.assert_array_equal(caller_starts(flat), [0, 0, 0])
+
+
+@given(st.integers(0, 2**64))
+def test_runs_of_a_search_share_no_seed_with_those_of_another(seed: int) -> None:
+    seeds = [seed_of_run(each, run) for each in (seed, seed + 1) for run in range(1, 31)]
+    assert len(set(seeds)) == len(seeds)
+    assert seeds[:30] == [seed_of_run(seed, run) for run in range(1, 31)]
