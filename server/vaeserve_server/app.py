@@ -14,7 +14,7 @@ from vaeserve_server.config import ServerConfig, with_port
 from vaeserve_server.devices import choose_devices
 from vaeserve_server.engine import EngineLostError
 from vaeserve_server.errors import Unavailable
-from vaeserve_server.health import Health
+from vaeserve_server.health import HEALTH_SERVICE, Health
 from vaeserve_server.loading import load_catalogue
 from vaeserve_server.methods import MODEL_SERVICE, VAE_SERVICE, Method, method_table, oip_methods
 from vaeserve_server.metrics import Metrics
@@ -29,9 +29,6 @@ from vaeserve_server.transport import Transport
 from vaeserve_server.turn import Turn
 from vaeserve_server.vae import VaeHandlers
 from vaeserve_server.worker_messages import Served
-
-# Watchers of health that may be sent to at a time.
-_WATCHERS = 32
 
 _POLL_S = 0.005
 
@@ -66,6 +63,7 @@ class App:
         self._ending = threading.Lock()
         self._ended_itself = False
         self.metrics = Metrics()
+        self._health = Health()
         vae = VaeHandlers(self._loaded, self.metrics)
         methods = method_table(vae, ModelHandlers(self._served)) + self._oip_methods()
         self._turn = Turn()
@@ -73,18 +71,14 @@ class App:
             methods,
             self.metrics,
             self._turn,
+            self._health,
             choice=config.transport,
             reuse_port=not self._alone,
             on_death=self._died,
             guard=None if config.token_file is None else Tokens(config.token_file).check,
             credentials=server_credentials(config),
         )
-        self._health = Health(
-            self._transport.server, self._transport.new_pool(_WATCHERS, "watchers")
-        )
-        self._transport.add_reflection(
-            (VAE_SERVICE, MODEL_SERVICE, OIP_SERVICE, "grpc.health.v1.Health")
-        )
+        self._transport.add_reflection((VAE_SERVICE, MODEL_SERVICE, OIP_SERVICE, HEALTH_SERVICE))
         self._endpoint: HTTPServer | None = None
         self.port = 0
         self.metrics_port = 0
@@ -192,8 +186,7 @@ class App:
                 models,
                 regions,
                 self.metrics.statistics,
-                # The health service is made after this.
-                lambda model: self._health.is_ready(model),  # noqa: PLW0108
+                self._health.is_ready,
             ),
         )
 

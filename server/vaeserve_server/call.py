@@ -23,6 +23,11 @@ Outputs = tuple[Array, ...]
 _CLOCK_TOLERANCE_S = 0.01
 _MOST_TIMINGS = 64
 
+# Trailers over 8 KB may be dropped on the way, or fail the call. Of an entry all but the graph's
+# name is a few labels and numbers: see `timing`.
+_MOST_TIMING_BYTES = 7 * 1024
+_LABEL_BYTES = 64
+
 
 class Rows(Protocol):
     """What a batcher may be given: it needs to know how many; `packing` knows the kinds."""
@@ -57,8 +62,8 @@ class Call:
         deadline: monotonic time after which nobody waits any more; None without one.
         cancelled: set by the transport when the caller goes away.
         begun: whether a run of it is over; when the server stops, such a call is finished.
-        timings: one entry a batch it rode in, of a long stream the first ones; None unless the
-            caller asked for them.
+        timings: one entry a batch it rode in, of many the first ones; None unless the caller asked
+            for them.
         defer: runs a step on a thread where it stalls nobody; None where every call has a thread
             of its own.
     """
@@ -71,8 +76,10 @@ class Call:
 
     def note(self, timing: Timing) -> None:
         """Note a batch that it rode in, for a caller who asked."""
-        # Trailers over 8 KB may be dropped on the way, and a stream may go on for ever.
-        if self.timings is not None and len(self.timings) < _MOST_TIMINGS:
+        if self.timings is None or len(self.timings) >= _MOST_TIMINGS:
+            return
+        names = sum(len(noted.graph.encode()) for noted in (*self.timings, timing))
+        if names + _LABEL_BYTES * (len(self.timings) + 1) <= _MOST_TIMING_BYTES:
             self.timings.append(timing)
 
     def gone(self, now: float) -> ServiceError | None:

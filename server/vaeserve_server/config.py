@@ -117,6 +117,11 @@ class ServerConfig:
         """Refuse values that could only fail later."""
         if self.workers < 1:
             raise ValueError("workers must be at least 1")
+        if self.workers > 1 and self.system_shared_memory:
+            raise ValueError(
+                "--system-shared-memory with --workers: a region is known to one worker only, and "
+                "whoever connects again may meet another; leave one of them out"
+            )
         if self.max_rows < 1:
             raise ValueError("max_rows must be at least 1")
         if self.max_queue_rows < self.max_rows:

@@ -1,4 +1,4 @@
-"""Readiness, as grpc.health.v1 tells it: Check and Watch.
+"""Readiness, as grpc.health.v1 tells it: what Check answers, and what Watch is to send.
 
 "" says that the process lives. `vaeserve.v1.VaeService` and `inference.GRPCInferenceService` are
 SERVING once every model folder of the repository is served, `models/NAME` once that model is. These
@@ -12,42 +12,43 @@ that something was sent. Two clients, one coming and one going, stop the server 
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
-from vaeserve_server.methods import MODEL_SERVICE, VAE_SERVICE
+from vaeserve_server.errors import NotFound
+from vaeserve_server.methods import MODEL_SERVICE, SERVER_STREAM, VAE_SERVICE, Method
 from vaeserve_server.models import Catalogue
 from vaeserve_server.oip import OIP_SERVICE
+
+HEALTH_SERVICE = "grpc.health.v1.Health"
 
 _SERVING: int = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: int = health_pb2.HealthCheckResponse.NOT_SERVING
 _SERVICE_UNKNOWN: int = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 _UNTOLD = -1
-_Send = Callable[[health_pb2.HealthCheckResponse | None], None]
+_NO_MORE = -2
 
 
-class Health(health_pb2_grpc.HealthServicer):
-    """The health service and what it says; its lock is never held while anybody waits."""
+class Health:
+    """What the health service says; its lock is never held while anybody waits.
 
-    def __init__(self, server: grpc.Server, senders: ThreadPoolExecutor) -> None:
-        """Add the service; live, not ready.
+    Attributes:
+        check: the method of that name.
+        watch: the method of that name; its handler tells the service that is asked for, the
+            transport sends what a `Watcher` is given.
+    """
 
-        Args:
-            server: which.
-            senders: tell the watchers. Each thread may be held by one who does not read.
-        """
+    def __init__(self) -> None:
+        """Live, not ready."""
         services = (VAE_SERVICE, OIP_SERVICE, MODEL_SERVICE)
         self._states = {"": _SERVING} | dict.fromkeys(services, _NOT_SERVING)
-        self._senders = senders
-        self._watchers: dict[str, set[_Watcher]] = {}
+        self._watchers: dict[str, set[Watcher]] = {}
         self._ended = False
         self._lock = threading.Lock()
-        health_pb2_grpc.add_HealthServicer_to_server(self, server)
+        asked = health_pb2.HealthCheckRequest
+        self.check = Method(f"/{HEALTH_SERVICE}/Check", asked, self._check)
+        self.watch = Method(f"/{HEALTH_SERVICE}/Watch", asked, _service, SERVER_STREAM)
 
     def loaded(self, catalogue: Catalogue) -> None:
         """Say what is ready."""
@@ -71,83 +72,91 @@ class Health(health_pb2_grpc.HealthServicer):
             self._ended = True
             for watchers in self._watchers.values():
                 for watcher in watchers:
-                    watcher.tell(None)
+                    watcher.tell(_NO_MORE)
 
     def is_ready(self, model: str) -> bool:
         """Whether a model is ready; the whole service for ""."""
         return self._states.get(_model(model) if model else VAE_SERVICE) == _SERVING
 
-    def Check(  # noqa: N802
-        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
-    ) -> health_pb2.HealthCheckResponse:
-        """See grpc.health.v1."""
-        state = self._states.get(request.service)
-        if state is None:
-            context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
-        return health_pb2.HealthCheckResponse(status=state)
-
-    def Watch(  # type: ignore[override]  # noqa: N802  as grpcio calls it, see below
-        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext, send: _Send
-    ) -> None:
-        """See grpc.health.v1."""
-        context.set_code(grpc.StatusCode.UNAVAILABLE)  # if it is we who end it
-        context.set_details("the server is shutting down")
-        watcher = _Watcher(send, self._senders)
-        leave = partial(self._leave, request.service, watcher)
+    def begin_watch(self, service: str, watcher: "Watcher") -> None:
+        """Have a watcher told the state of a service, now and whenever it changes."""
         with self._lock:
-            self._watchers.setdefault(request.service, set()).add(watcher)
-            state = self._states.get(request.service, _SERVICE_UNKNOWN)
-            watcher.tell(None if self._ended else state)
-        if not context.add_callback(leave):
-            leave()
+            self._watchers.setdefault(service, set()).add(watcher)
+            state = self._states.get(service, _SERVICE_UNKNOWN)
+            watcher.tell(_NO_MORE if self._ended else state)
 
-    # grpcio then calls it with `send` and keeps no thread until the watcher leaves.
-    Watch.experimental_non_blocking = True  # type: ignore[attr-defined]
-
-    def _set(self, service: str, state: int) -> None:
-        """Change a state and have its watchers told."""
-        with self._lock:
-            self._states[service] = state
-            for watcher in self._watchers.get(service, ()):
-                watcher.tell(state)
-
-    def _leave(self, service: str, watcher: "_Watcher") -> None:
+    def end_watch(self, service: str, watcher: "Watcher") -> None:
+        """Forget a watcher, whose call is over."""
+        watcher.leave()
         with self._lock:
             watchers = self._watchers[service]
             watchers.discard(watcher)
             if not watchers:
                 del self._watchers[service]
 
+    def _check(self, request: health_pb2.HealthCheckRequest) -> health_pb2.HealthCheckResponse:
+        state = self._states.get(request.service)
+        if state is None:
+            raise NotFound("no such service", reason="SERVICE_NOT_FOUND", field="service")
+        return health_pb2.HealthCheckResponse(status=state)
 
-class _Watcher:
-    """Is sent the newest state, one message at a time, by a thread that may wait for it."""
+    def _set(self, service: str, state: int) -> None:
+        """Change a state and have its watchers told."""
+        with self._lock:
+            self._states[service] = state
+            if not self._ended:
+                for watcher in self._watchers.get(service, ()):
+                    watcher.tell(state)
 
-    def __init__(self, send: _Send, senders: ThreadPoolExecutor) -> None:
+
+class Watcher:
+    """What one call of Watch is sent: the newest state, once it has taken the one before."""
+
+    def __init__(self, send: Callable[[bytes | None], object]) -> None:
+        """Nothing has been sent.
+
+        Args:
+            send: begins to send a message, or with None the end of the call, and returns at once;
+                `taken` is to be called once it has left.
+        """
         self._send = send
-        self._senders = senders
         self._lock = threading.Lock()
-        self._state: int | None = _UNTOLD
-        self._sent: int | None = _UNTOLD
+        self._state = self._sent = _UNTOLD
         self._sending = False
+        self._left = False
 
-    def tell(self, state: int | None) -> None:
-        """Have a state sent, or with None the end of the call; returns at once."""
+    def tell(self, state: int) -> None:
+        """Have a state sent; returns at once."""
         with self._lock:
             self._state = state
-            if self._sending or state == self._sent:
-                return
-            self._sending = True
-        with suppress(RuntimeError):  # the server has stopped, and its watchers are gone
-            self._senders.submit(self._catch_up)
+            self._catch_up()
+
+    def taken(self) -> None:
+        """What was sent has left."""
+        with self._lock:
+            self._sending = False
+            self._catch_up()
+
+    def leave(self) -> None:
+        """Send nothing from now on: the call is over."""
+        with self._lock:
+            self._left = True
 
     def _catch_up(self) -> None:
-        while True:
-            with self._lock:
-                if self._state == self._sent:
-                    self._sending = False
-                    return
-                self._sent = state = self._state
-            self._send(None if state is None else health_pb2.HealthCheckResponse(status=state))
+        """Send the newest state, if that is news and nothing is on its way; the lock is held."""
+        if self._sending or self._left or self._state == self._sent:
+            return
+        self._sending = True
+        self._sent = state = self._state
+        if state == _NO_MORE:
+            self._left = True
+            self._send(None)
+        else:
+            self._send(health_pb2.HealthCheckResponse(status=state).SerializeToString())
+
+
+def _service(request: health_pb2.HealthCheckRequest) -> bytes:
+    return request.service.encode()
 
 
 def _model(name: str) -> str:

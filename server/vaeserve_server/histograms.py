@@ -48,7 +48,7 @@ class Series:
         self._count()
         with self._lock:
             counts = np.cumsum(self._counts)
-            names = [*(f"{bound:.6g}" for bound in self._bounds), "+Inf"]
+            names = [*map(_label, self._bounds.tolist()), "+Inf"]
             buckets = list(zip(names, map(float, counts), strict=True))
             return buckets, float(counts[-1]), self._sum
 
@@ -69,6 +69,11 @@ class Series:
             places = np.searchsorted(self._bounds, values)
             self._counts += np.bincount(places, minlength=len(self._counts))
             self._sum += float(values.sum())
+
+
+def _label(bound: float) -> str:
+    """All of its digits: bounds that are written alike would be one bucket."""
+    return repr(bound).removesuffix(".0")
 
 
 class HistogramFamily(Collector):

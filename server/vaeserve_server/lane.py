@@ -1,6 +1,6 @@
 """The fast lane: calls received on a queue of our own, drained by one thread.
 
-One public grpc.server carries health, reflection and the port. The lane's methods are registered on
+One public grpc.server carries reflection and the port. A lane's methods are registered on
 the same server, but their calls arrive on another queue, and one thread takes whatever has arrived,
 runs it as one batch and answers it, all in one turn. grpcio's own way costs a change of threads for
 every call; asyncio costs more.
@@ -44,7 +44,8 @@ class Lane:
         turn: Turn,
         on_death: Callable[[], None],
         *,
-        guard: Guard | None,
+        kind: Callable[[Method], Kind],
+        name: str = "lane",
     ) -> None:
         """Receive methods of a server that has not been started.
 
@@ -54,7 +55,8 @@ class Lane:
             metrics: where their series live.
             turn: what the lane's thread runs short batches in.
             on_death: called if the thread dies of a bug, so that readiness can go.
-            guard: who may call; None for everybody.
+            kind: makes calls of a method.
+            name: of the thread.
         """
         self._queue = CoreQueue(server)
         self._turn = turn
@@ -67,11 +69,11 @@ class Lane:
                 method,
                 metrics.rpc(method.path, method.kind),
                 self._carrier,
-                _kind(method, guard),
+                kind(method),
             )
             for method in methods
         ]
-        self._thread = threading.Thread(target=self._loop, name="lane", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def start(self) -> None:
         """Ask for calls; after the server has been started."""
@@ -115,6 +117,7 @@ class Lane:
             raise
 
 
-def _kind(method: Method, guard: Guard | None) -> Kind:
+def kind_of(guard: Guard | None, method: Method) -> Kind:
+    """Calls of a method, to everybody or to those whom the guard lets pass."""
     kind: Kind = UnaryCall if method.kind == UNARY else StreamCall
     return kind if guard is None else guarded(kind, guard)

@@ -14,7 +14,7 @@ from vaeserve_server.core_queue import Event, Trailers
 from vaeserve_server.errors import Unauthenticated
 from vaeserve_server.methods import Method
 from vaeserve_server.observers import RpcMetrics
-from vaeserve_server.status import RpcStatus, status_of
+from vaeserve_server.status import ONE_MESSAGE, RpcStatus, status_of
 from vaeserve_server.timing import ASK, timing_trailer
 from vaeserve_server.tokens import Guard
 
@@ -24,11 +24,7 @@ LARGE_BYTES = 256 * 1024
 # Seconds since 1970; a later deadline is none.
 _NEVER = 1e11
 
-NO_MESSAGE: tuple[int, str, Trailers] = (
-    grpc.StatusCode.UNIMPLEMENTED.value[0],
-    "the method takes exactly one message",
-    (),
-)
+NO_MESSAGE: tuple[int, str, Trailers] = (ONE_MESSAGE.code.value[0], ONE_MESSAGE.details, ())
 
 _POLL_S = 0.005
 

@@ -7,6 +7,7 @@ message means, whatever its array holds. Parsing and checking cost several times
 share of a batch, and copy a large array twice.
 """
 
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -41,6 +42,7 @@ class Layouts:
         """Know nothing."""
         self._by_size: dict[int, tuple[_Layout, ...]] = {}
         self._tries: dict[int, int] = {}
+        self._learning = threading.Lock()
 
     def find(self, data: bytes) -> Plain | None:
         """What a message asks for, if its like was seen before; rows are still in it."""
@@ -86,12 +88,23 @@ class Layouts:
             layout = _Layout(
                 head, tail, plain.graph, rows.shape, rows.dtype, as_levels, plain.build
             )
-            known = self._by_size.get(len(data), ())
-            self._by_size[len(data)] = (layout, *known)[:_MOST_LAYOUTS]
+            self._keep(len(data), layout)
 
     def _may_try(self, size: int) -> bool:
-        tries = self._tries.get(size, 0)
-        if tries >= _MOST_TRIES or (not tries and len(self._tries) >= _MOST_SIZES):
-            return False
-        self._tries[size] = tries + 1
-        return True
+        with self._learning:
+            tries = self._tries.get(size, 0)
+            if tries >= _MOST_TRIES:
+                return False
+            if not tries and len(self._tries) >= _MOST_SIZES:
+                # The oldest size makes room; if it is still sent, it is learnt again.
+                oldest = next(iter(self._tries))
+                del self._tries[oldest]
+                self._by_size.pop(oldest, None)
+            self._tries[size] = tries + 1
+            return True
+
+    def _keep(self, size: int, layout: _Layout) -> None:
+        with self._learning:
+            if size in self._tries:  # else others have taken its room meanwhile
+                known = self._by_size.get(size, ())
+                self._by_size[size] = (layout, *known)[:_MOST_LAYOUTS]

@@ -2,9 +2,9 @@
 
 import logging
 import os
+import queue
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -41,14 +41,19 @@ def serve_until_signal(
         StartupError: see App.start.
     """
     sys.setswitchinterval(_SWITCH_S)
-    stop = threading.Event()
+    # Not an Event: the handler runs on the thread that waits, and may find it holding the Event's
+    # own lock.
+    stop: queue.SimpleQueue[None] = queue.SimpleQueue()
+    stopping = False
 
     def on_signal(*_: object) -> None:
-        if stop.is_set():
+        nonlocal stopping
+        if stopping:
             os._exit(KILLED_AT_ONCE)
         if not app.loaded:
             os._exit(0)  # nobody is being served yet
-        stop.set()
+        stopping = True
+        stop.put(None)
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
@@ -59,7 +64,7 @@ def serve_until_signal(
         logging.shutdown()
         os._exit(DEVICE_LOST)
     on_ready()
-    stop.wait()
+    stop.get()
     app.drain()
     on_end()
     logging.shutdown()

@@ -124,15 +124,21 @@ def check_rows(rows: int, model: Model, field: str) -> None:
         )
 
 
-def check_first_row(first_row: int) -> int:
+def check_first_row(first_row: int, n: int = 1) -> int:
     """Row numbers end where a row's noise would run into the next draw's.
 
+    Args:
+        first_row: number of the first row.
+        n: how many rows there are.
+
     Raises:
-        InvalidArgument: beyond that.
+        InvalidArgument: the last one's number is beyond that.
     """
-    if first_row >= FIRST_ROW_LIMIT:
+    if first_row + max(n, 1) > FIRST_ROW_LIMIT:
         raise InvalidArgument(
-            "first_row must be below 2^40", reason="INVALID_OPTION", field="first_row"
+            "first_row, and with it the number of every row, must be below 2^40",
+            reason="INVALID_OPTION",
+            field="first_row",
         )
     return first_row
 

@@ -34,7 +34,8 @@ def sample(request: pb.SampleRequest, model: Model) -> Handled:
             reason="INVALID_OPTION",
             field="temperature",
         )
-    block = Block(seed_of(request), rows.check_first_row(request.first_row), request.n)
+    first_row = rows.check_first_row(request.first_row, request.n)
+    block = Block(seed_of(request), first_row, request.n)
     draws = PriorDraws(block, temperature)
     if request.prior not in _STANDARD:
         return _generated(request, model, draws, _fitted(request, model))
@@ -47,7 +48,7 @@ def sample(request: pb.SampleRequest, model: Model) -> Handled:
 
 def sample_parts(request: pb.SampleRequest, model: Model) -> Iterator[pb.SampleRequest]:
     """A SampleStream as Sample requests whose answers are about a megabyte each."""
-    rows.check_first_row(request.first_row + request.n)
+    rows.check_first_row(request.first_row, request.n)
     # Named now, so that all parts are of one version and one seed.
     part = pb.SampleRequest()
     part.CopyFrom(request)

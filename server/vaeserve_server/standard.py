@@ -9,39 +9,60 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import grpc
 
 from vaeserve_server.call import Call
-from vaeserve_server.methods import BIDI_STREAM, UNARY, Method
+from vaeserve_server.methods import SERVER_STREAM, UNARY, Method
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.observers import RpcMetrics
-from vaeserve_server.status import status_of
+from vaeserve_server.patience import Patience
+from vaeserve_server.status import ONE_MESSAGE, status_of
 from vaeserve_server.stream import MOST_BYTES, WINDOW
 from vaeserve_server.timing import ASK, timing_trailer
 from vaeserve_server.tokens import Guard
 
-# A thread waits for every call in flight, so this bounds them; threads are made only when needed.
-_MAX_CALLS = 512
+MAX_CALLS = 512
+"""A thread waits for every call in flight, so this bounds them."""
+
+PATIENCE_S = 60.0
+"""What a call's one message may take to come: 64 MiB at 9 Mbit/s."""
+
+
+def new_pool(threads: int, name: str, ends: ExitStack) -> ThreadPoolExecutor:
+    """Threads that `ends` ends; they are made only when needed."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    ends.callback(pool.shutdown, wait=False)
+    return pool
 
 
 def add_methods(
-    server: grpc.Server, methods: list[Method], metrics: Metrics, guard: Guard | None
-) -> ThreadPoolExecutor:
-    """Have the server answer the methods, to everybody or to those whom the guard lets pass.
+    server: grpc.Server,
+    methods: list[Method],
+    metrics: Metrics,
+    *,
+    guard: Guard | None,
+    pool: ThreadPoolExecutor,
+    patience: Patience,
+) -> None:
+    """Have the server answer methods.
 
-    Returns:
-        the pool that they run in, to be shut down after the server.
+    Args:
+        server: not started.
+        methods: which.
+        metrics: where their series live.
+        guard: who may call; None for everybody.
+        pool: what they run in.
+        patience: ends calls whose one message does not come.
     """
-    pool = ThreadPoolExecutor(_MAX_CALLS, thread_name_prefix="rpc")
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
     for method in methods:
         _, service, name = method.path.split("/")
         rpc = metrics.rpc(method.path, method.kind)
-        by_service.setdefault(service, {})[name] = _handler(method, rpc, pool, guard)
+        by_service.setdefault(service, {})[name] = _handler(method, rpc, guard, pool, patience)
     for service, handlers in by_service.items():
         server.add_registered_method_handlers(service, handlers)
-    return pool
 
 
 def run_in_pool(behaviour: Callable[..., object], pool: ThreadPoolExecutor) -> None:
@@ -49,44 +70,66 @@ def run_in_pool(behaviour: Callable[..., object], pool: ThreadPoolExecutor) -> N
     behaviour.experimental_thread_pool = pool  # type: ignore[attr-defined]  # grpcio looks for it
 
 
+def one_message(
+    messages: Iterator[bytes], context: grpc.ServicerContext, patience: Patience
+) -> bytes:
+    """Wait for the message of a call that takes one.
+
+    grpcio would wait for it in the same thread, but for ever, and before anybody is asked for a
+    token. So to grpcio all methods take any number of messages.
+
+    Raises:
+        NoMessage: the caller has sent none.
+        grpc.RpcError: the caller is gone, or was ended for taking too long.
+    """
+    with patience.waiting_for(context):
+        for data in messages:
+            return data
+    raise NoMessage
+
+
+class NoMessage(Exception):
+    """A call without its one message."""
+
+
 def _handler(
-    method: Method, metrics: RpcMetrics, pool: ThreadPoolExecutor, guard: Guard | None
+    method: Method,
+    metrics: RpcMetrics,
+    guard: Guard | None,
+    pool: ThreadPoolExecutor,
+    patience: Patience,
 ) -> "grpc.RpcMethodHandler[bytes, bytes]":
     if method.kind == UNARY:
 
-        def unary(data: bytes, context: grpc.ServicerContext) -> bytes:
-            with _Counted(method, metrics, context) as counted:
+        def unary(messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+            with Counted(method, metrics, context) as counted:
                 if guard is not None:
                     guard(context.invocation_metadata())
+                data = one_message(messages, context, patience)
                 metrics.received()
                 reply = _answer(method, data, counted.call)
                 context.set_trailing_metadata(timing_trailer(counted.call))
                 return reply
 
         run_in_pool(unary, pool)
-        return grpc.unary_unary_rpc_method_handler(unary)
+        return grpc.stream_unary_rpc_method_handler(unary)
 
     def stream(messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        with _Counted(method, metrics, context) as counted:
+        with Counted(method, metrics, context) as counted:
             if guard is not None:
                 guard(context.invocation_metadata())
+            if method.kind == SERVER_STREAM:
+                messages = iter((one_message(messages, context, patience),))
             for reply in _answers(method, messages, counted.call, metrics):
                 metrics.sent()
                 yield reply
             context.set_trailing_metadata(timing_trailer(counted.call))
 
-    if method.kind == BIDI_STREAM:
-        run_in_pool(stream, pool)
-        return grpc.stream_stream_rpc_method_handler(stream)
-
-    def one_message(data: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        yield from stream(iter((data,)), context)
-
-    run_in_pool(one_message, pool)
-    return grpc.unary_stream_rpc_method_handler(one_message)
+    run_in_pool(stream, pool)
+    return grpc.stream_stream_rpc_method_handler(stream)
 
 
-class _Counted:
+class Counted:
     """One call: its metrics, and its error as a status."""
 
     def __init__(self, method: Method, metrics: RpcMetrics, context: grpc.ServicerContext) -> None:
@@ -103,18 +146,22 @@ class _Counted:
         if not context.add_callback(self._gone):
             self._gone()
 
-    def __enter__(self) -> "_Counted":
+    def __enter__(self) -> "Counted":
         self._metrics.started()
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        seconds = time.monotonic() - self._began
+        now = time.monotonic()
+        seconds = now - self._began
+        if isinstance(error, grpc.RpcError):
+            error = self.call.left(now)  # grpcio says no more of a caller who is gone
         if isinstance(error, Exception):
-            status = status_of(error, self._method.path)
+            no_message = isinstance(error, NoMessage)
+            status = ONE_MESSAGE if no_message else status_of(error, self._method.path)
             self._metrics.failed(status.code, seconds)
             self._context.abort_with_status(status)
         elif error is not None:  # a stream that nobody reads any more
-            left = status_of(self.call.left(time.monotonic()), self._method.path)
+            left = status_of(self.call.left(now), self._method.path)
             self._metrics.failed(left.code, seconds)
         else:
             self._metrics.succeeded(seconds)

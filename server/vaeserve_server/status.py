@@ -49,6 +49,10 @@ class RpcStatus(grpc.Status):
     trailing_metadata: tuple[tuple[str, str | bytes], ...]
 
 
+ONE_MESSAGE = RpcStatus(grpc.StatusCode.UNIMPLEMENTED, "the method takes exactly one message", ())
+"""The end of a call that takes one message and has sent none."""
+
+
 def status_of(error: Exception, path: str) -> RpcStatus:
     """What the caller is told of a failure.
 

@@ -68,7 +68,7 @@ class VaeHandlers:
         model = self._model(request)
         rows.check_picture_dtype(request.x_hat_dtype, model)
         x = rows.input_rows(request.input, model, "input")
-        first_row = rows.check_first_row(request.first_row)
+        first_row = rows.check_first_row(request.first_row, len(x))
         reply = pb.ReconstructResponse(version=model.info.version)
         draw = None
         if request.draw:

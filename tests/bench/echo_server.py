@@ -7,6 +7,7 @@ from google.protobuf.message import Message
 
 from vaeserve.v1.vae_service_pb2 import EncodeRequest
 from vaeserve_server.call import Call, Reply
+from vaeserve_server.health import Health
 from vaeserve_server.methods import BIDI_STREAM, Method
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.transport import Transport
@@ -31,7 +32,13 @@ def main() -> None:
         _Echo(f"/{SERVICE}/Stream", EncodeRequest, lambda _: answer, BIDI_STREAM),
     ]
     transport = Transport(
-        methods, Metrics(), Turn(), choice="lane", reuse_port=False, on_death=lambda: None
+        methods,
+        Metrics(),
+        Turn(),
+        Health(),
+        choice="lane",
+        reuse_port=False,
+        on_death=lambda: None,
     )
     transport.start(f"127.0.0.1:{options.port}")
     threading.Event().wait()

@@ -24,6 +24,7 @@ from support.raw_calls import (
     ending,
     ending_of,
 )
+from support.raw_http2 import headers, wait_until_read, wire_to
 from support.servers import held_engines, running_app, wait_for
 from vaeserve.inference import grpc_service_pb2 as oip_pb
 from vaeserve.v1 import model_service_pb2, vae_service_pb2 as pb
@@ -218,7 +219,21 @@ def test_what_the_public_api_refuses_by_itself(served: App) -> None:
     counts.settle_somehow()
     ended = counts()
     assert ended["OK"] == 2
-    assert ended["started"] == ended["OK"] + ended.get("UNIMPLEMENTED", 0)
+    assert (ended["started"], ended["UNIMPLEMENTED"]) == (3, 1)
+
+
+def test_calls_that_never_send_their_message_are_ended(
+    repository: Path, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the standard transport each holds one of 512 threads, and on the lane none."""
+    monkeypatch.setattr("vaeserve_server.standard.PATIENCE_S", 1.0)
+    with running_app(repository, transport=transport) as app, wire_to(app) as half:
+        half.open()
+        for stream in range(1, 2 * 520, 2):
+            half.call(stream, headers(path=f"{MODELS}/ListModels".encode()))
+        wait_until_read(half)
+        with channel_to(app) as channel:
+            assert ending(channel, f"{MODELS}/ListModels", b"", timeout=30).code is Code.OK
 
 
 @pytest.fixture

@@ -182,6 +182,28 @@ def test_a_signal_while_loading_ends_at_once(own_repository: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_signal_that_comes_while_the_main_thread_begins_to_wait_is_heard(
+    own_repository: Path,
+) -> None:
+    """At that moment it would find the lock of an Event or a Condition taken, by its own thread."""
+    before = (
+        "import signal, sys, threading\n"
+        "from vaeserve_server import process\n"
+        "def begins_to_wait(frame, event, called):\n"
+        "    waits = event == 'call' and frame.f_code is threading.Condition.wait.__code__\n"
+        "    gets = event == 'c_call' and called.__name__ == 'get'\n"
+        "    above = frame.f_back.f_back if waits else frame\n"
+        "    if (waits or gets) and above.f_code is process.serve_until_signal.__code__:\n"
+        "        sys.setprofile(None)\n"
+        "        signal.raise_signal(signal.SIGTERM)\n"
+        "sys.setprofile(begins_to_wait)\n"
+    )
+    with server_process(own_repository, "--drain-delay", "0", before=before) as server:
+        server.wait_for("draining")
+        code, _ = server.finish()
+    assert code == 0
+
+
 def test_a_second_signal_ends_at_once(own_repository: Path) -> None:
     with server_process(own_repository, "--drain-delay", "60") as server:
         server.wait_for("ready")
@@ -219,6 +241,16 @@ def test_options_that_only_cuda_has_are_refused_on_the_cpu(own_repository: Path)
         code, err = server.finish()
     assert code == 3
     assert "--no-tf32, --cuda-graphs: of no use with --device cpu" in err
+
+
+def test_shared_memory_is_refused_where_each_worker_has_regions_of_its_own(
+    own_repository: Path,
+) -> None:
+    options = ("--workers", "2", "--system-shared-memory")
+    with server_process(own_repository, *options) as server:
+        code, err = server.finish()
+    assert code == 3
+    assert "--system-shared-memory with --workers" in err
 
 
 def test_a_taken_port_is_named_and_leaves_nothing_behind(own_repository: Path, app: App) -> None:

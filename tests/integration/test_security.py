@@ -16,6 +16,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from integration.conftest import TRANSPORTS
 from support.certificates import Authority
 from support.health import health_of
+from support.raw_calls import ENCODE, VAE
+from support.raw_http2 import headers, wire_to
 from support.servers import running_app, series, server_process
 from vaeserve import AccessDenied, AsyncClient, Client, Tls, Unavailable
 from vaeserve._cli import main
@@ -86,6 +88,14 @@ def test_others_are_refused_with_the_reason(guarded: App, token: str | None, rea
             client.model("digits").sample(1)
     assert (caught.value.code, caught.value.reason) == ("UNAUTHENTICATED", reason)
     assert series(guarded)[failed] == before + 1
+
+
+@pytest.mark.parametrize("path", [ENCODE, f"{VAE}/SampleStream"])
+def test_strangers_are_refused_before_they_have_sent_a_message(guarded: App, path: str) -> None:
+    """Or each could hold a thread of the standard transport for a while."""
+    with wire_to(guarded) as wire:
+        wire.open().call(1, headers(path=path.encode()))
+        assert wire.status(1) == str(grpc.StatusCode.UNAUTHENTICATED.value[0])
 
 
 def test_streams_and_reflection_are_guarded_and_health_is_not(guarded: App) -> None:

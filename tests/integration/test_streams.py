@@ -190,10 +190,16 @@ def test_a_sample_stream_that_cannot_begin(stub: VaeServiceStub) -> None:
     for request, reason in (
         (pb.SampleRequest(model="nobody", n=3), "MODEL_NOT_FOUND"),
         (pb.SampleRequest(model="digits", n=0), "INVALID_OPTION"),
-        (pb.SampleRequest(model="digits", n=3, first_row=2**40), "INVALID_OPTION"),
+        (pb.SampleRequest(model="digits", n=3, first_row=2**40 - 2), "INVALID_OPTION"),
     ):
         call = stub.SampleStream(request, timeout=60)
         assert failure(lambda call=call: next(call))[1] == reason  # type: ignore[misc]
+
+
+def test_the_last_rows_that_there_are(stub: VaeServiceStub) -> None:
+    request = pb.SampleRequest(model="digits", n=3, first_row=2**40 - 3, seed=1)
+    (part,) = stub.SampleStream(request, timeout=60)
+    assert part == stub.Sample(request, timeout=60)
 
 
 def test_messages_are_batched_with_everybody_elses(threaded: App) -> None:

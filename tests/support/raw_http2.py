@@ -12,6 +12,7 @@ from support.raw_calls import ENCODE
 from vaeserve_server.app import App
 
 INITIAL_WINDOW_SIZE = 4  # a setting
+PING = 6
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -83,6 +84,12 @@ class Wire:
 
     def _length(self) -> int:
         return int.from_bytes(self._buffer[:3], "big")
+
+
+def wait_until_read(wire: Wire) -> None:
+    """Wait until the server has read everything that was sent before."""
+    wire.send(frame(PING, 0, 0, b"are you?"))
+    assert any(kind == PING and flags & ACK for kind, flags, _, _ in wire.frames())
 
 
 @contextmanager

@@ -95,6 +95,18 @@ def test_no_value_of_any_thread_is_lost(monkeypatch: pytest.MonkeyPatch) -> None
     assert (count, total) == (threads * each, each * sum(range(threads)))
 
 
+def test_bounds_that_are_close_are_labelled_apart() -> None:
+    bounds = [-0.5, 5e-05, 1.0, 1048576.0, 180660.1, 180660.3]
+    labels = [label for label, _ in Series(bounds).samples()[0]]
+    assert labels == ["-0.5", "5e-05", "1", "180660.1", "180660.3", "1048576", "+Inf"]
+
+
+@given(bounds=BOUNDS)
+def test_a_label_is_its_bound(bounds: list[float]) -> None:
+    labels = [label for label, _ in Series(bounds).samples()[0]]
+    assert [float(label) for label in labels] == [*bounds, math.inf]
+
+
 def test_a_family_names_and_labels_its_series() -> None:
     family = HistogramFamily("run_seconds", "Seconds.", ("model", "graph"))
     family.add("digits", "encoder", bounds=(-1.0, 0.5)).observe_many([-2.0, 0.25, 3.0])

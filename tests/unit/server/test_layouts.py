@@ -95,6 +95,20 @@ def test_bytes_that_mean_nothing_are_not_taken_for_the_rows() -> None:
     assert layouts.find(with_unknown_field(bytes(24))) is None
 
 
+def test_any_number_of_other_sizes_keeps_no_message_from_being_learnt() -> None:
+    def of_size(number: int) -> bytes:
+        return message(np.ones((1, *SHAPE), np.uint32), model="m" * number)
+
+    layouts = Layouts()
+    for number in range(1, 400):
+        data = of_size(number)
+        layouts.learn(data, cast("Plain", handle(data)), handle)
+        assert layouts.find(data) is not None
+    known = [number for number in range(1, 400) if layouts.find(of_size(number)) is not None]
+    assert known == list(range(400 - len(known), 400))  # the latest
+    assert len(known) < 300  # in bounded memory
+
+
 @pytest.mark.parametrize("size", [0, 1, 50])
 def test_bytes_that_were_never_seen_are_not_found(size: int) -> None:
     assert Layouts().find(bytes(size)) is None

@@ -66,9 +66,11 @@ def test_no_rows_is_one_request_that_will_be_refused() -> None:
 
 
 def test_rows_beyond_the_last_are_refused_before_any_is_made() -> None:
-    request = pb.SampleRequest(model="m", n=10, first_row=FIRST_ROW_LIMIT - 5)
+    request = pb.SampleRequest(model="m", n=10, first_row=FIRST_ROW_LIMIT - 9)
     with pytest.raises(InvalidArgument):
         next(handlers(8, 1).sample_parts(request))
+    request.first_row -= 1
+    assert sum(part.n for part in handlers(8, 1).sample_parts(request)) == 10
 
 
 def test_an_unknown_model_is_refused() -> None:
