@@ -121,7 +121,7 @@ def gaussian_nats(mean: Tensor, x: Tensor, log_variance: Tensor | float) -> Tens
         log_variance: log v, of squared data units; a tensor (a scalar) if it is learned.
     """
     precision = torch.exp(-torch.as_tensor(log_variance, dtype=mean.dtype, device=mean.device))
-    elements = x[0].numel()
+    elements = math.prod(x.shape[1:])  # of no rows too: a process's share may be empty
     squares = (x - mean).square().flatten(1).sum(1)
     return 0.5 * (squares * precision + elements * (math.log(2 * math.pi) + log_variance))
 
