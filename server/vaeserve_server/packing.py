@@ -139,6 +139,7 @@ class Packer:
         self._sound_levels = range(256)
         if levels is not None:
             self._sound_levels = sound_levels(levels, unit_interval=unit_interval)
+        self._every_level = len(self._sound_levels) == 256  # as with 1 / 255: nothing to look at
         # Of the same memory. Copies between memory views, and the largest element's place, touch
         # far less of numpy than its joins and reductions do: beside gRPC, which empties the
         # caches, they take a third to a half of the time. See docs/performance.md.
@@ -207,7 +208,7 @@ class Packer:
     def sound(self, rows: Array) -> bool:
         """Whether every value of what was packed last is finite and in range."""
         if rows.dtype == _UINT8:
-            return levels_in_range(rows, self._sound_levels)
+            return self._every_level or levels_in_range(rows, self._sound_levels)
         if self._unit_interval and surely_in_unit_interval(self._bits[: rows.size]):
             return True
         return in_range(rows, unit_interval=self._unit_interval)

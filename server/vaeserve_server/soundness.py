@@ -76,8 +76,6 @@ def levels_in_range(rows: Array, sound: range) -> bool:
         rows: uint8, any shape, at least one.
         sound: as `sound_levels` has it.
     """
-    if len(sound) == 256:
-        return True
     return rows.item(rows.argmin()) in sound and rows.item(rows.argmax()) in sound
 
 
