@@ -272,10 +272,7 @@ def test_modules_elsewhere_than_on_the_cpu_or_in_half_precision(tmp_path: Path) 
         ({"precision": "dynamic-int8"}, "refused: its scale is taken over the whole batch"),
         ({"calibration_rows": np.zeros((5, 2))}, r"calibration_rows: \[5, 2\]; .* \[3\] each"),
         ({"calibration_rows": np.full((5, 3), np.nan)}, "calibration_rows: hold NaN"),
-        (
-            {"calibration_rows": np.ones((5, 3), np.uint8)},
-            "are uint8; give model values as floats, or levels and their preprocessing",
-        ),
+        ({"calibration_rows": np.ones((5, 3), np.uint8)}, "uint8; .* levels and their prepro"),
         (
             {"calibration_rows": np.ones((5, 3), np.int64), "preprocessing": (1.0, 0.0)},
             "are int64; give model values as floats, or levels as uint8",
