@@ -16,7 +16,14 @@ from vaeserve.v1.noise import Block, Stream, standard_normal_blocks
 from vaeserve_server.call import Array, Floats, Rows
 from vaeserve_server.errors import ServiceError
 from vaeserve_server.levels import exact_divisor, model_values
-from vaeserve_server.soundness import in_range, surely_in_unit_interval, value_problem
+from vaeserve_server.soundness import (
+    in_range,
+    level_problem,
+    levels_in_range,
+    sound_levels,
+    surely_in_unit_interval,
+    value_problem,
+)
 
 _FLOAT32 = np.dtype(np.float32)
 _UINT8 = np.dtype(np.uint8)
@@ -129,6 +136,10 @@ class Packer:
         self._field = field
         self._unit_interval = unit_interval
         self._levels = levels
+        self._sound_levels = range(256)
+        if levels is not None:
+            self._sound_levels = sound_levels(levels, unit_interval=unit_interval)
+        self._every_level = len(self._sound_levels) == 256  # as with 1 / 255: nothing to look at
         # Of the same memory. Copies between memory views, and the largest element's place, touch
         # far less of numpy than its joins and reductions do: beside gRPC, which empties the
         # caches, they take a third to a half of the time. See docs/performance.md.
@@ -195,19 +206,21 @@ class Packer:
         return np.take(self._levels, staged, out=packed, mode="clip")
 
     def sound(self, rows: Array) -> bool:
-        """Whether every value of what was packed last is finite and in range, as levels are."""
+        """Whether every value of what was packed last is finite and in range."""
         if rows.dtype == _UINT8:
-            return True
+            return self._every_level or levels_in_range(rows, self._sound_levels)
         if self._unit_interval and surely_in_unit_interval(self._bits[: rows.size]):
             return True
         return in_range(rows, unit_interval=self._unit_interval)
 
     def problem(self, part: Rows) -> ServiceError | None:
-        """What is wrong with one request's rows; see `value_problem`."""
+        """What is wrong with one request's rows; see `value_problem` and `level_problem`."""
         if type(part) is Sent:
             part = part.array
-        if not isinstance(part, np.ndarray) or part.dtype == _UINT8:
+        if not isinstance(part, np.ndarray):
             return None
+        if part.dtype == _UINT8:
+            return level_problem(part, self._sound_levels, self._field)
         return value_problem(part, self._field, unit_interval=self._unit_interval)
 
 

@@ -53,7 +53,8 @@ def self_test(
             raise StartupError(f"{folder}: self-test failed: {name} differs from the golden rows")
 
 
-def _close(values: Floats, expected: Floats, tolerance: float) -> bool:
-    return values.shape == expected.shape and np.allclose(
-        values, expected, rtol=tolerance, atol=tolerance
+def _close(values: Floats, expected: Floats, tolerance: bundle.Tolerance) -> bool:
+    # Written so that a NaN fails.
+    return values.shape == expected.shape and bool(
+        (np.abs(values - expected) <= tolerance.allowed(expected)).all()
     )

@@ -55,6 +55,49 @@ def finite(values: Array) -> bool:
     return values.dtype == np.uint8 or in_range(values, unit_interval=False)
 
 
+def sound_levels(values: Floats, *, unit_interval: bool) -> range:
+    """Which uint8 levels a model may see: those whose values are in range.
+
+    They are neighbours, since a value is linear in its level.
+
+    Args:
+        values: float32 [256], the value of each level.
+        unit_interval: whether only values in [0, 1] are right.
+    """
+    low, high = _RANGES[unit_interval]
+    found = np.flatnonzero((values >= low) & (values <= high))
+    return range(found[0].item(), found[-1].item() + 1) if len(found) else range(0)
+
+
+def levels_in_range(rows: Array, sound: range) -> bool:
+    """Whether every level is one of those that a model may see.
+
+    Args:
+        rows: uint8, any shape, at least one.
+        sound: as `sound_levels` has it.
+    """
+    return rows.item(rows.argmin()) in sound and rows.item(rows.argmax()) in sound
+
+
+def level_problem(rows: Array, sound: range, field: str) -> ServiceError | None:
+    """What is wrong with one request's levels, in words for its caller; None if nothing is.
+
+    Args:
+        rows: uint8, any shape.
+        sound: as `sound_levels` has it.
+        field: where they stand in the request.
+    """
+    if levels_in_range(rows, sound):
+        return None
+    takes = f"uint8 levels {sound[0]} to {sound[-1]}" if sound else "no uint8 levels"
+    return InvalidArgument(
+        f"this model takes {takes}, here are {rows.min()} to {rows.max()}: "
+        "the values of others are outside [0, 1]; values in [0, 1] go as float32",
+        reason="INVALID_TENSOR",
+        field=field,
+    )
+
+
 def value_problem(values: Floats, field: str, *, unit_interval: bool) -> ServiceError | None:
     """What is wrong with one request's values, in words for its caller; None if nothing is.
 

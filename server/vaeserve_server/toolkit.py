@@ -10,6 +10,10 @@ from vaeserve.v1.archives import Calibration
 from vaeserve.v1.noise import Doubles
 from vaeserve_server.fitted_prior import FittedPrior
 
+# Engines agree on a row's score to about this share of it (of 1 nat where it is less).
+_ROUNDING = 1e-4
+_LARGEST = float(np.finfo(np.float64).max)  # infinite scores stay infinite: they are refused later
+
 
 @dataclass(frozen=True)
 class Toolkit:
@@ -34,13 +38,12 @@ class Toolkit:
         )
 
     def percentile(self, negative_elbo: Doubles) -> Doubles:
-        """Percentage 0..100 of the validation rows that score lower, between percentiles linear.
+        """Percentage 0..100 of the validation rows that score lower; of those alike, one half.
 
         Args:
             negative_elbo: at mu, nats, [rows].
         """
-        known = self.calibration
-        return np.interp(negative_elbo, known.negative_elbo_nats, known.percent)
+        return _place(negative_elbo, self.calibration.negative_elbo_nats, self.calibration.percent)
 
     def typicality(self, reconstruction: Doubles, kl: Doubles) -> Doubles:
         """How near to the middle of the validation rows both terms are, 0..1.
@@ -55,11 +58,27 @@ class Toolkit:
         known = self.calibration
         places = np.stack(
             [
-                np.interp(reconstruction, known.reconstruction_nats, known.percent),
-                np.interp(kl, known.kl_nats, known.percent),
+                _place(reconstruction, known.reconstruction_nats, known.percent),
+                _place(kl, known.kl_nats, known.percent),
             ]
         )
         return np.asarray(2 * np.minimum(places, 100 - places).min(axis=0) / 100)
+
+
+def _place(nats: Doubles, known: Doubles, percent: Doubles) -> Doubles:
+    """Where scores stand among percentiles: between two linear, in the middle of equal ones.
+
+    Rows that score alike, as pictures of one level do, differ by rounding here and where they were
+    calibrated, so that just below and just above are asked.
+
+    Args:
+        nats: the scores, any shape.
+        known: score at each percentile, not falling.
+        percent: the percentiles.
+    """
+    rounding = _ROUNDING * np.clip(np.abs(nats), 1.0, _LARGEST)
+    below = np.interp(nats - rounding, known, percent)
+    return np.asarray((below + np.interp(nats + rounding, known, percent)) / 2)
 
 
 def read_toolkit(files: Mapping[str, bytes], info: model_pb2.ModelInfo) -> Toolkit:

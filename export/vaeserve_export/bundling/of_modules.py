@@ -58,10 +58,11 @@ def export_modules(
         preprocessing: (scale, offset) where rows are pictures: a uint8 level is the model value
             level * scale + offset, so (1 / 255, 0) for [0, 1]. Without it the service refuses
             uint8.
-        calibration_rows: rows of your data [rows, *input_shape] in model values, a hundred or more;
-            scores are placed among theirs, and a reduced precision is set and measured on them.
-            They are not stored. Without them, decoded prior samples stand in: scores then tell what
-            is usual for the model, not for the data.
+        calibration_rows: rows of your data [rows, *input_shape], a hundred or more: floats in model
+            values, or uint8 levels, which become model values by `preprocessing`. Scores are placed
+            among theirs, and a reduced precision is set and measured on them. They are not stored.
+            Without them, decoded prior samples stand in: scores then tell what is usual for the
+            model, not for the data.
         precision: "float32", "fp16" or "int8".
         version: a positive integer; by default one above the highest there is.
 
@@ -82,7 +83,9 @@ def export_modules(
     require_module(decoder, "decoder")
     info = _described(likelihood, gaussian_variance, preprocessing)
     bounded = info.likelihood != model_pb2.LIKELIHOOD_GAUSSIAN
-    rows = None if calibration_rows is None else _checked(calibration_rows, shape, bounded=bounded)
+    rows = None
+    if calibration_rows is not None:
+        rows = _checked(_model_values(calibration_rows, preprocessing), shape, bounded=bounded)
     with _in_eval(encoder, decoder), one_thread():
         latent_shape = probe_encoder(encoder, shape)
         pair = Pair(encoder=encoder, decoder=decoder, input_shape=shape, latent_shape=latent_shape)
@@ -126,8 +129,23 @@ def _described(
     return info
 
 
-def _checked(rows: npt.NDArray[Any] | Tensor, shape: tuple[int, ...], *, bounded: bool) -> Tensor:
-    array = np.ascontiguousarray(torch.as_tensor(rows).detach().cpu().numpy(), np.float32)
+def _model_values(
+    rows: npt.NDArray[Any] | Tensor, preprocessing: tuple[float, float] | None
+) -> npt.NDArray[np.float32]:
+    """Rows as the service would give them to the encoder."""
+    array = torch.as_tensor(rows).detach().cpu().numpy()
+    if array.dtype == np.uint8 and preprocessing is not None:
+        scale, offset = preprocessing
+        array = array * scale + offset  # in doubles first, as the service computes it
+    elif not np.issubdtype(array.dtype, np.floating):
+        raise ExportError(
+            f"calibration_rows: are {array.dtype}; give model values as floats"
+            + (", or levels as uint8" if preprocessing else ", or levels and their preprocessing")
+        )
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _checked(array: npt.NDArray[np.float32], shape: tuple[int, ...], *, bounded: bool) -> Tensor:
     if array.shape[1:] != shape or len(array) < 2:
         raise ExportError(
             f"calibration_rows: {list(array.shape)}; give two rows or more of {list(shape)} each"

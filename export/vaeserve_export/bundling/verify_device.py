@@ -5,7 +5,6 @@ from vaeserve_export.bundling.verify_buckets import BUCKETS, measure_buckets
 from vaeserve_export.bundling.verify_parity import (
     Expected,
     Floats,
-    Tolerance,
     run_in_batches,
 )
 from vaeserve_export.bundling.verify_sessions import (
@@ -81,7 +80,7 @@ def measure(
             run,
             graph,
             golden[source],
-            [Expected(golden[name], Tolerance(allowed[name], allowed[name])) for name in names],
+            [Expected(golden[name], allowed[name]) for name in names],
             run_in_batches(run_on_cpu, graph, golden[source], BUCKETS[-1]),
             where=where,
         )

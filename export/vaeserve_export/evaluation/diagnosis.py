@@ -81,7 +81,7 @@ def diagnose(
         binarise: of a bundle: it was trained on binarised pixels. A run has that recorded.
 
     Raises:
-        DataError: unreadable data, or rows that are not the model's.
+        DataError: unreadable data, rows that are not the model's, or too few of them.
         RunError: no source of data, or two models of other data.
     """
     spec = spec or next(filter(None, map(_recorded_data, subjects)), None)
@@ -95,6 +95,7 @@ def diagnose(
     for subject in subjects:
         binarised = _binarised(subject, binarise)
         train, validation = rows_for(subject, spec, data_dir, binarise=binarised)
+        _require_rows(spec, validation)
         net = net or _features(train)
         evidence = gather(subject, train, validation)
         faults = tuple(find_faults(evidence))
@@ -125,11 +126,23 @@ def _defined(value: Any) -> Any:
 def _bound(subject: Subject, validation: Rows, evidence: Evidence) -> Bound:
     """A bound for the rows of the -ELBO: less what more samples gain on some of them.
 
-    Rows differ by tens of nats, but little in that gain, so a few of them measure it.
+    Rows differ by tens of nats, but little in that gain, so a few of them measure it; and the
+    spread of the bound, of which the standard error is for all rows.
     """
-    first, *_, last = importance_bounds(subject, validation.x[:_BOUND_ROWS], _BOUND_SAMPLES)
+    some = validation.x[:_BOUND_ROWS]
+    first, *_, last = importance_bounds(subject, some, _BOUND_SAMPLES)
     elbo = evidence.validation.statistics.negative_elbo_nats
-    return Bound(last.samples, elbo - (first.nats - last.nats), evidence.validation.gain_error)
+    error = last.standard_error * math.sqrt(len(some) / len(validation.x))
+    return Bound(last.samples, elbo - (first.nats - last.nats), error)
+
+
+def _require_rows(spec: str, validation: Rows) -> None:
+    if len(validation.x) < 2:
+        raise DataError(
+            f"{spec}: {len(validation.x)} validation row: a spread needs two at least, and a "
+            "verdict some hundreds. A tenth of the rows is held out: give it more rows, or a "
+            "validation part"
+        )
 
 
 def _recorded_data(subject: Subject) -> str | None:

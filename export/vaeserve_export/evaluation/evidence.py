@@ -151,7 +151,7 @@ def gather(subject: Subject, train: Rows, validation: Rows) -> Evidence:
         elements=math.prod(subject.input_shape),
         latent_dim=subject.latent_dim,
         beta=subject.origin.beta,
-        kl_weight=kl_weight(subject, weighed),
+        kl_weight=kl_weight(subject, weighed, free_bits=_free_bits(subject)),
         worthwhile_weight=worthwhile_weight(subject, weighed),
         train=_part(subject, train.x, mean),
         validation=_part(subject, validation.x, mean),
@@ -161,9 +161,16 @@ def gather(subject: Subject, train: Rows, validation: Rows) -> Evidence:
     )
 
 
+def _free_bits(subject: Subject) -> float:
+    """Of a run's training; 0 for a bundle, which does not say."""
+    if isinstance(subject, RunSubject):
+        return run_folder.read_config(subject.origin.folder).settings.free_bits
+    return 0.0
+
+
 def _part(subject: Subject, x: Tensor, mean: Tensor) -> Part:
     likelihood = subject.likelihood
-    constant = likelihood.nats(likelihood.raw(mean).expand_as(x), x).double()
+    constant = likelihood.nats(likelihood.constant(mean).expand_as(x), x).double()
     terms = posterior_terms(subject, x, 0)
     gain = constant - (terms.reconstruction + terms.kl).double()
     return Part(

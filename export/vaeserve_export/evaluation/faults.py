@@ -21,19 +21,30 @@ def find_faults(evidence: Evidence) -> list[Fault]:
     """The faults of a model, the one that explains most first; none for a sound one."""
     if untrained := _untrained(evidence):
         return [untrained]  # the rest is about an optimum
-    weight = evidence.kl_weight
-    found = [weight_fault(evidence, weight) if weight else collapse_fault(evidence)]
+    found = [_weighed(evidence)]
     if found[0] is None or found[0].name != "plain_autoencoder":  # whose sigma has gone that way
         found.append(_clamped(evidence))
     found.append(_overfitting(evidence))
     return [fault for fault in found if fault]
 
 
+def _weighed(e: Evidence) -> Fault | None:
+    """What is wrong with the weight of the KL.
+
+    Latents may be active with nothing to weigh: free bits can hold every one at their floor.
+    """
+    if e.kl_weight:
+        return weight_fault(e, e.kl_weight)
+    return None if e.validation.statistics.active_units else collapse_fault(e)
+
+
 def _untrained(e: Evidence) -> Fault | None:
     """A decoder can always ignore z: one that was trained does no worse than a constant."""
     v = e.validation
     worse = v.statistics.reconstruction_nats - v.constant_nats
-    if worse <= max(_ERRORS * v.gain_error, _WORSE * abs(v.constant_nats)):
+    diverged = not math.isfinite(v.statistics.reconstruction_nats)
+    beyond = worse > _WORSE * abs(v.constant_nats) and worse > _ERRORS * v.gain_error
+    if not (diverged or beyond):
         return None
     epochs = f" after {len(e.history)} epochs" if e.history else ""
     return Fault(
@@ -55,10 +66,11 @@ def _clamped(e: Evidence) -> Fault | None:
         return None
     return Fault(
         name="log_var_clamped",
-        title="log_var is held at an end of its range",
+        title="log_var lies at an end of its range, or beyond",
         evidence=(
-            f"On {v.rows} rows not trained on {v.clamped_low_share:.1%} of log_var lie at -12 and "
-            f"{v.clamped_high_share:.1%} at 6, where its gradient is 0.",
+            f"On {v.rows} rows not trained on {v.clamped_low_share:.1%} of log_var lie at -12 or "
+            f"below and {v.clamped_high_share:.1%} at 6 or above. Encoders of `vaeserve train` are "
+            "held there, where the gradient is 0.",
         ),
         cause="The encoder wants a sigma outside exp(-6) to exp(3): a Gaussian variance far too "
         "small for the data, data that are not scaled, or a learning rate that threw it there.",
@@ -70,8 +82,8 @@ def _overfitting(e: Evidence) -> Fault | None:
     """Compare what training gained over a constant answer, on rows seen and not seen."""
     seen, unseen = e.train.gain_nats, e.validation.gain_nats
     gap, error = seen - unseen, math.hypot(e.train.gain_error, e.validation.gain_error)
-    if seen <= 0 or gap < _OVERFIT * seen or gap < _ERRORS * error:
-        return None
+    if not (seen > 0 and gap >= _OVERFIT * seen and gap >= _ERRORS * error):
+        return None  # so too if a figure is NaN
     evidence = [
         f"-ELBO {e.train.statistics.negative_elbo_nats:.1f} nats on rows trained on and "
         f"{e.validation.statistics.negative_elbo_nats:.1f} on others: over a constant answer "

@@ -10,6 +10,7 @@ c = 1: with eps fixed,
 for the KL falls by 1 - sigma_j^2 in dimension j. A sound VAE measures 1, an autoencoder 0. Where
 log_var is held at the lower end of its range sigma would go on falling: such elements have no part
 in the measure, and where nearly all are held, what they measure is an upper bound of the weight.
+Where free bits hold a dimension at their floor the KL costs nothing: it has no part either.
 """
 
 import math
@@ -24,7 +25,8 @@ from vaeserve_export.vae.objective import kl_by_dimension
 
 _STEP = 0.1  # of c; its square is the error of the difference quotient
 _DRAWS = 4  # a row, in pairs of opposite noise
-_COSTLY = 0.5  # nats: below, free bits may have taken a dimension's KL out of the loss
+_COSTLY = 0.5  # nats: below, unknown free bits may have taken a dimension's KL out of the loss
+_ABOVE_FLOOR = 1.25  # times the free bits: a dimension held there lies a little above or below
 _LEAST = 0.01  # nats: a KL below this cannot be weighed
 _NOTHING = 0.001  # a weight below this is not worth its digits
 _ELEMENTS = 1 << 22  # of a decoded batch
@@ -51,13 +53,16 @@ class KlWeight:
         return f"{self.value:.3g} ± {self.error:.1g}"
 
 
-def kl_weight(subject: Subject, x: Tensor, *, seed: int = 0) -> KlWeight | None:
+def kl_weight(
+    subject: Subject, x: Tensor, *, free_bits: float = 0.0, seed: int = 0
+) -> KlWeight | None:
     """Measure the weight of the KL.
 
     Args:
         subject: a trained model; only its outputs are used, no gradient.
         x: rows that it was trained on, as it was (binarised where it was), [rows, ...]. A thousand
             give two digits. Rows it has not seen measure their own optimum, which is near.
+        free_bits: nats of KL in each latent dimension that cost nothing in its training.
         seed: of the noise.
 
     Returns:
@@ -67,10 +72,15 @@ def kl_weight(subject: Subject, x: Tensor, *, seed: int = 0) -> KlWeight | None:
     kl = kl_by_dimension(mu, log_var).mean(0)
     if kl.max() < _LEAST:
         return None
-    costly = (kl >= min(_COSTLY, float(kl.max()) / 2)).expand_as(mu)
-    free = costly & (log_var > LOG_VAR_MIN)
-    held = 2 * int(free.sum()) < int(costly.sum())
-    scaled = costly if held else free
+    least = max(min(_COSTLY, float(kl.max()) / 2), _ABOVE_FLOOR * free_bits)
+    # Dimensions of whose KL every nat costs.
+    costly = (kl >= least).expand_as(mu)
+    # Of their elements those whose sigma could follow its gradient either way.
+    following = costly & (log_var > LOG_VAR_MIN)
+    # Whether too few could: then all are taken, and sigma would be smaller if it were not held.
+    held = 2 * int(following.sum()) < int(costly.sum())
+    # Elements whose sigma is scaled by c.
+    scaled = costly if held else following
     generator = torch.Generator().manual_seed(seed)
     half = torch.randn(len(x), _DRAWS // 2, subject.latent_dim, generator=generator)
     noise = (0.5 * log_var).exp()[:, None] * torch.cat([half, -half], 1)
@@ -90,6 +100,8 @@ def kl_weight(subject: Subject, x: Tensor, *, seed: int = 0) -> KlWeight | None:
         return None
     value = rise.mean() / fall.mean()
     error = (rise - value * fall).std() / fall.mean() / math.sqrt(len(x))
+    if not torch.isfinite(value + error):
+        return None
     return KlWeight(float(value), float(error), held)
 
 
@@ -104,16 +116,18 @@ def worthwhile_weight(subject: Subject, x: Tensor) -> float:
 
     Args:
         subject: whose likelihood is meant.
-        x: rows [rows, ...]; half of them choose the direction, the others measure along it.
+        x: rows [rows, ...], at least two; half of them choose the direction, the others measure
+            along it.
+
+    Returns:
+        That weight; 0 if no element varies.
     """
     rows = x.flatten(1).double()
     centred = rows - rows.mean(0)
-    if subject.likelihood.name == "gaussian":
-        variance = torch.full_like(rows[0], subject.likelihood.variance)
-    else:
-        mean = rows.mean(0)
-        variance = mean * (1 - mean)
+    variance = subject.likelihood.element_variance(rows.mean(0))
     varies = variance > 1e-6 * variance.max()
+    if not varies.any():
+        return 0.0
     scaled = centred[:, varies] / variance[varies].sqrt()
     _, _, directions = torch.linalg.svd(scaled[::2], full_matrices=False)
     return float((scaled[1::2] @ directions[0]).square().mean())

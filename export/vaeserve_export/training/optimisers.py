@@ -32,7 +32,7 @@ def build_optimisers(model: nn.Module, settings: TrainSettings) -> list[Optimize
 
 
 def set_learning_rates(optimisers: list[Optimizer], settings: TrainSettings, epochs: float) -> None:
-    """Set the learning rates for the step that begins after so many epochs."""
+    """Set the learning rates for the step whose middle lies after so many epochs."""
     share = learning_rate_share(settings, epochs)
     for optimiser in optimisers:
         for group in optimiser.param_groups:

@@ -20,7 +20,7 @@ class EpochRecord:
         train_negative_elbo_nats: the sum of both.
         train_loss: what was optimised.
         beta_now: weight of the KL in the epoch's last step.
-        learning_rate: in that step.
+        learning_rate: in that step; with muon, Adam's is a tenth of it.
         validation_reconstruction_nats: after the epoch.
         validation_kl_nats: after the epoch.
         validation_negative_elbo_nats: the sum of both.

@@ -27,7 +27,8 @@ class TrainSettings:
         likelihood: "bernoulli" or "continuous-bernoulli" for values in [0, 1], "gaussian" for any;
             "l2" is the Gaussian of variance 1/2: squared error plus a constant.
         gaussian_variance: variance of the Gaussian likelihood, in squared data units.
-        learn_variance: learn that variance with the weights, from gaussian_variance on.
+        learn_variance: learn that variance with the weights, from gaussian_variance on; it is
+            exp(-12) at least.
         epochs: passes over the training rows, at most.
         batch_size: rows a step, in all processes together; clipped to the rows there are.
         optimiser: "adam"; or "muon" for the weights of linear maps, beside Adam for the rest.

@@ -91,7 +91,8 @@ def train(
 
         progress.epoch, progress.batch = progress.epoch + 1, 0
         saving.collect()
-        record = _record(state, settings, len(rows), validate(vae, validation, group))
+        figures = validate(vae, validation, group)
+        record = _record(state, settings, len(rows), len(batches), figures)
         state.sums.zero_()
         if not all(map(math.isfinite, (record.train_loss, record.validation_loss))):
             raise TrainError(not_finite(settings, progress.epoch))
@@ -109,11 +110,12 @@ def train(
 
 
 def _record(
-    state: TrainState, settings: TrainSettings, rows: int, validation: Figures
+    state: TrainState, settings: TrainSettings, rows: int, batches: int, validation: Figures
 ) -> EpochRecord:
-    """The figures of the epoch that has just been completed."""
+    """The figures of the epoch that has just been completed, of so many rows and batches."""
     progress, likelihood = state.progress, state.vae.likelihood
     train_rec, train_kl, train_loss = (state.sums / rows).tolist()
+    last_share = learning_rate_share(settings, progress.epoch - 0.5 / batches)
     return EpochRecord(
         epoch=progress.epoch,
         step=progress.step,
@@ -122,7 +124,7 @@ def _record(
         train_negative_elbo_nats=train_rec + train_kl,
         train_loss=train_loss,
         beta_now=kl_weight(settings, progress.epoch),
-        learning_rate=settings.learning_rate * learning_rate_share(settings, progress.epoch),
+        learning_rate=settings.learning_rate * last_share,
         validation_reconstruction_nats=validation.reconstruction,
         validation_kl_nats=validation.kl,
         validation_negative_elbo_nats=validation.reconstruction + validation.kl,

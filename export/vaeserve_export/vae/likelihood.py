@@ -15,6 +15,8 @@ L2_VARIANCE = 0.5
 _MARGIN = 2**-23
 _HALVINGS = 4  # of the elements whose factors are multiplied
 _SERIES_BELOW = 0.5  # logits whose normalising constant is better summed than divided
+_LARGEST_LOGIT = math.log(1 / _MARGIN - 1)
+_BISECTIONS = 60  # of an interval of twice that: to the last bit of a double
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,32 @@ class Likelihood:
             return mean
         return mean.clamp(_MARGIN, 1 - _MARGIN).logit()
 
+    def constant(self, mean: Tensor) -> Tensor:
+        """The raw output under which rows of this mean are most probable, the same for all rows.
+
+        Of these densities it is the one whose own mean is that of the rows. Of the continuous
+        Bernoulli's, unlike `raw`, lambda is not the mean.
+
+        Args:
+            mean: of the rows, [...]; in [0, 1] unless Gaussian.
+        """
+        if self.name != "continuous-bernoulli":
+            return self.raw(mean)
+        return _logits_of_mean(mean.double()).to(mean.dtype)
+
+    def element_variance(self, mean: Tensor) -> Tensor:
+        """The variance of an element under p(x|z) where its mean under p(x|z) is this one.
+
+        Args:
+            mean: [...]; in [0, 1] unless Gaussian.
+        """
+        if self.name == "gaussian":
+            return torch.full_like(mean, self.variance)
+        if self.name == "bernoulli":
+            return mean * (1 - mean)
+        _, variance = _moments(_logits_of_mean(mean.double()))
+        return variance.to(mean.dtype)
+
 
 def gaussian_nats(mean: Tensor, x: Tensor, log_variance: Tensor | float) -> Tensor:
     """-log N(x; mean, v I), summed over a row's elements: nats, [rows].
@@ -121,7 +149,7 @@ def gaussian_nats(mean: Tensor, x: Tensor, log_variance: Tensor | float) -> Tens
         log_variance: log v, of squared data units; a tensor (a scalar) if it is learned.
     """
     precision = torch.exp(-torch.as_tensor(log_variance, dtype=mean.dtype, device=mean.device))
-    elements = x[0].numel()
+    elements = math.prod(x.shape[1:])  # of no rows too: a process's share may be empty
     squares = (x - mean).square().flatten(1).sum(1)
     return 0.5 * (squares * precision + elements * (math.log(2 * math.pi) + log_variance))
 
@@ -149,3 +177,37 @@ def log_normaliser(logits: Tensor) -> Tensor:
     square = torch.where(near, size / 2, torch.zeros_like(size)).square()
     series = square * (1 / 3 - square * (7 / 90 - square * (62 / 2835 - square * 127 / 18900)))
     return math.log(2) + torch.where(near, series, (far_half / far_half.tanh()).log())
+
+
+def _moments(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of the continuous Bernoulli, element by element.
+
+    They are the derivatives of log(1 + e^l) - log C: with u = l / 2 the mean is
+    1/2 + (coth u - 1/u) / 2, the variance (1/u^2 - 1/sinh(u)^2) / 4. Near 0 the first terms of
+    their series: coth u - 1/u = u/3 - u^3/45 + 2 u^5/945 - ...
+
+    Args:
+        logits: float64, log(lambda / (1 - lambda)).
+    """
+    half = logits / 2
+    near = half.abs() < _SERIES_BELOW / 10
+    far = torch.where(near, torch.ones_like(half), half)
+    square = half.square()
+    centred = torch.where(
+        near, half * (1 / 3 - square * (1 / 45 - square * 2 / 945)), 1 / far.tanh() - 1 / far
+    )
+    slope = torch.where(
+        near, 1 / 3 - square * (1 / 15 - square * 2 / 189), far**-2 - far.sinh() ** -2
+    )
+    return 0.5 + centred / 2, slope / 4
+
+
+def _logits_of_mean(mean: Tensor) -> Tensor:
+    """The logits of the continuous Bernoulli of this mean, float64; they end where `raw`'s do."""
+    low = torch.full_like(mean, -_LARGEST_LOGIT)
+    high = -low
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        below = _moments(middle)[0] < mean
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return (low + high) / 2

@@ -33,7 +33,7 @@ class VaeConfig:
         activation: "relu", "tanh", "silu" or "gated".
         likelihood: "bernoulli", "continuous-bernoulli" or "gaussian".
         gaussian_variance: variance of the Gaussian likelihood, in squared data units.
-        learn_variance: that variance is only where its training starts.
+        learn_variance: that variance is only where its training starts, at exp(-12) or above.
 
     Raises:
         TrainError: a convolutional net on rows that are no pictures.
@@ -118,7 +118,8 @@ class Decoder(nn.Module):
         self._fixed = Likelihood(config.likelihood, config.gaussian_variance)
         self.log_variance: nn.Parameter | None = None
         if config.learn_variance:
-            self.log_variance = nn.Parameter(torch.tensor(math.log(config.gaussian_variance)))
+            start = max(LOG_VAR_MIN, math.log(config.gaussian_variance))
+            self.log_variance = nn.Parameter(torch.tensor(start))
 
     @property
     def likelihood(self) -> Likelihood:
@@ -135,8 +136,9 @@ class Decoder(nn.Module):
     def nats(self, raw: Tensor, x: Tensor) -> Tensor:
         """-log p(x|z) in nats, [rows], of the raw output; its gradient reaches a learned variance.
 
-        One variance for all elements, learned with the weights (Rybkin et al. 2021, "sigma-VAE"),
-        whose logarithm is clamped as log_var is.
+        One variance for all elements, learned with the weights, of at least exp(-12): a sigma of
+        exp(-6), as with Rybkin et al. 2021, "sigma-VAE". There is no largest: it is that of the
+        data's own units.
         """
         if self.log_variance is None:
             return self._fixed.nats(raw, x)
@@ -153,7 +155,9 @@ class Decoder(nn.Module):
 
     @staticmethod
     def _log_variance(parameter: Tensor) -> Tensor:
-        return parameter.clamp(LOG_VAR_MIN, LOG_VAR_MAX)
+        # To the gradient as if it were not held: that of a clamp is 0, and what has once fallen
+        # below could never rise again.
+        return parameter + (parameter.clamp(min=LOG_VAR_MIN) - parameter).detach()
 
 
 class Vae(nn.Module):

@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from vaeserve_export import npz
 from vaeserve_export.bundling.of_run import export_run
-from vaeserve_export.data.dataset import Dataset
+from vaeserve_export.data.dataset import Dataset, load
+from vaeserve_export.evaluation.diagnosis import diagnose
 from vaeserve_export.evaluation.features import feature_net
+from vaeserve_export.evaluation.likelihood import importance_bounds
+from vaeserve_export.trained.open import open_subject
 from vaeserve_export.training.settings import TrainSettings
 from vaeserve_export.training.train import train
 
@@ -205,6 +209,47 @@ def test_vectors_have_no_pictures(tmp_path: Path, run_command: Run) -> None:
     assert "Distance from the data" not in reader.headings  # there are no labels to learn from
     assert "Latent map" in reader.headings
     assert "no Frechet distances" in page
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_single_validation_row(
+    digits: Dataset, tmp_path: Path, refused: Callable[..., str], labelled: bool
+) -> None:
+    assert digits.labels is not None
+    few = {"x": digits.x[:12]} | ({"labels": digits.labels[:12]} if labelled else {})
+    (tmp_path / "few.npz").write_bytes(npz.to_bytes(few))
+    settings = TrainSettings(**SETTINGS | {"epochs": 1})  # type: ignore[arg-type]
+    train(settings, load(f"npz:{tmp_path / 'few.npz'}"), tmp_path / "few")
+    line = refused("diagnose", tmp_path / "few", "--out", tmp_path / "page.html")
+    assert "1 validation row: a spread needs two at least" in line
+    assert "give it more rows, or a validation part" in line
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_pictures_of_one_level(tmp_path: Path, run_command: Run, level: int) -> None:
+    np.savez(tmp_path / "blank.npz", x=np.full((20, 8, 8), level, np.uint8))
+    settings = TrainSettings(latent_dim=4, epochs=60, threads=1, learning_rate=0.01)
+    train(settings, load(f"npz:{tmp_path / 'blank.npz'}"), tmp_path / "blank")
+    result = run_command("diagnose", tmp_path / "blank", "--out", tmp_path / "page.html", "--json")
+    assert result.exit_code == FAULTY
+    (model,) = json.loads(result.stdout, parse_constant=pytest.fail)["models"]
+    assert [fault["name"] for fault in model["faults"]] == ["posterior_collapse"]
+    assert model["evidence"]["worthwhile_weight"] == 0
+
+
+def test_the_bounds_error_is_its_own(tmp_path: Path) -> None:
+    """Rows whose nats differ little, and far more under a constant answer."""
+    random = np.random.default_rng(0)
+    x = random.normal(size=(3000, 1)) * np.ones(8) + 0.1 * random.normal(size=(3000, 8))
+    np.save(tmp_path / "rows.npy", x.astype(np.float32))
+    settings = TrainSettings(
+        latent_dim=1, epochs=15, threads=1, likelihood="gaussian", gaussian_variance=0.02
+    )
+    train(settings, load(f"npy:{tmp_path / 'rows.npy'}"), tmp_path / "run")
+    (found,) = diagnose([open_subject(tmp_path / "run")])
+    bound = importance_bounds(found.subject, found.validation.x, 10)[-1]
+    assert found.bound.standard_error == pytest.approx(bound.standard_error, rel=0.25)
+    assert found.bound.standard_error < 0.5 * found.evidence.validation.gain_error
 
 
 def test_a_bundle_does_not_know_its_data(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from vaeserve_export.training.loss import Loss
 from vaeserve_export.training.settings import TrainSettings
 from vaeserve_export.training.train import train
 from vaeserve_export.vae.likelihood import Likelihood
-from vaeserve_export.vae.objective import row_terms
+from vaeserve_export.vae.objective import kl_by_dimension, row_terms
 
 LATENT_DIM, PIXELS = 12, 64
 SOUND = TrainSettings(
@@ -125,6 +126,8 @@ def test_a_sound_net_raises_no_alarm(examine: Examine, seed: int) -> None:
         ({"learning_rate": 0.3}, ["posterior_collapse"]),  # the loss is right, units died
         ({"beta": 0.5}, []),  # meant, as recorded
         ({"free_bits": 0.2}, []),
+        ({"free_bits": 1.0}, []),  # every dimension is held at its floor
+        ({"free_bits": 2.0}, []),
         ({"likelihood": "gaussian", "gaussian_variance": 0.05}, []),
         ({"likelihood": "gaussian", "gaussian_variance": 5.0}, ["posterior_collapse"]),
         ({"likelihood": "gaussian", "gaussian_variance": 1e-5}, ["log_var_clamped"]),
@@ -209,6 +212,66 @@ def test_the_weight_that_pays_is_that_of_probabilistic_pca() -> None:
     subject = LinearGaussian(1.0, [3.0, 1.0], variance=0.5)
     # The largest variance along a direction, 9 + 0.5, in units of the noise's.
     assert worthwhile_weight(subject, subject.rows(4000)) == pytest.approx(19, rel=0.1)
+
+
+def test_what_free_bits_hold_is_not_weighed() -> None:
+    """Lengths of 2 and 5: KL of about 1.2 and 2.0 nats."""
+    subject = LinearGaussian(1.0, [2.0, 5.0], variance=0.4)
+    rows = subject.rows(4000)
+    mu, log_var = subject.encode(rows)
+    held, paid = kl_by_dimension(mu, log_var).mean(0).tolist()
+    assert 1 < held < paid / 1.5
+    subject.sigma2[0] *= 0.5  # no longer what is best at a weight of 1
+    wrong, right = (kl_weight(subject, rows, free_bits=free_bits) for free_bits in (0, 1.1 * held))
+    assert wrong is not None
+    assert wrong.value < 0.8
+    assert right is not None
+    assert right.value == pytest.approx(1, abs=5 * right.error)
+    assert kl_weight(subject, rows, free_bits=paid) is None
+
+
+def test_free_bits_hide_no_broken_loss(examine: Examine) -> None:
+    evidence = examine(beta=1 / LATENT_DIM, free_bits=0.2, claimed=1.0)
+    assert named(evidence) == ["kl_averaged"]
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous-bernoulli", "gaussian"])
+@pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
+def test_no_latent_pays_where_nothing_varies(likelihood: str, level: float) -> None:
+    subject = LinearGaussian(1.0, [1.0], variance=0.5)
+    subject.likelihood = Likelihood(likelihood, 0.5)
+    assert worthwhile_weight(subject, torch.full((50, 6), level)) == 0
+
+
+def test_what_is_not_a_number_names_nothing() -> None:
+    subject = LinearGaussian(1.0, [3.0, 1.0], variance=0.5)
+    data = Dataset(np.zeros((1, 6), np.float32), None, level=None, name="unused")
+    seen, unseen = torch.split(subject.rows(1000), 500)
+    evidence = gather(subject, Rows(data, seen, False), Rows(data, unseen, True))
+    assert named(evidence) == []
+    unknown = dataclasses.replace(evidence.validation, gain_error=math.nan)
+    assert named(dataclasses.replace(evidence, validation=unknown)) == []
+    gained = dataclasses.replace(unknown, gain_nats=math.nan)
+    assert named(dataclasses.replace(evidence, validation=gained)) == []
+
+
+def test_a_diverged_model_is_named() -> None:
+    subject = LinearGaussian(1.0, [3.0, 1.0], variance=0.5)
+    data = Dataset(np.zeros((1, 6), np.float32), None, level=None, name="unused")
+    part = Rows(data, subject.rows(500), True)
+    subject.columns = subject.columns * math.nan
+    assert named(gather(subject, part, part)) == ["untrained"]
+
+
+def test_log_var_beyond_the_range_of_our_own_encoders() -> None:
+    """Another's encoder need not hold it."""
+    subject = LinearGaussian(1.0, [1e4], variance=0.5)
+    assert subject.sigma2.log().item() < -18
+    data = Dataset(np.zeros((1, 6), np.float32), None, level=None, name="unused")
+    part = Rows(data, subject.rows(500), True)
+    (fault,) = find_faults(gather(subject, part, part))
+    assert fault.name == "log_var_clamped"
+    assert "100.0% of log_var lie at -12 or below and 0.0% at 6 or above" in fault.evidence[0]
 
 
 def test_nothing_to_weigh() -> None:

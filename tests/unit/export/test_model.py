@@ -24,6 +24,7 @@ def make(
     seed: int = 0,
     layers: int = 1,
     activation: str = "relu",
+    variance: float = 0.1,
     learn_variance: bool = False,
 ) -> Vae:
     config = VaeConfig(
@@ -32,7 +33,7 @@ def make(
         latent_dim=4,
         hidden=16,
         likelihood=likelihood,
-        gaussian_variance=0.1,
+        gaussian_variance=variance,
         layers=layers,
         activation=activation,
         learn_variance=learn_variance,
@@ -163,3 +164,40 @@ def test_a_learned_variance_is_the_likelihoods() -> None:
     torch.testing.assert_close(vae.decoder.nats(raw, x), vae.likelihood.nats(raw, x))
     vae.decoder.nats(raw, x).sum().backward()  # type: ignore[no-untyped-call]
     assert vae.decoder.log_variance.grad is not None
+
+
+@pytest.mark.parametrize(("start", "scale"), [(1e-9, 0.01), (1e6, 0.01), (1e7, 1000.0)])
+def test_a_variance_is_learned_from_wherever_it_starts(start: float, scale: float) -> None:
+    vae = make("mlp", 6, likelihood="gaussian", variance=start, learn_variance=True)
+    parameter = vae.decoder.log_variance
+    assert parameter is not None
+    x = scale * torch.randn(500, 6, generator=torch.Generator().manual_seed(0))
+    raw = torch.zeros_like(x)
+    optimiser = torch.optim.Adam([parameter], lr=0.3)
+    for _ in range(200):
+        optimiser.zero_grad()
+        vae.decoder.nats(raw, x).mean().backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    assert vae.likelihood.variance == pytest.approx(x.square().mean().item(), rel=0.01)
+
+
+def test_a_learned_variance_that_is_held_at_its_least_can_rise_again() -> None:
+    vae = make("mlp", 6, likelihood="gaussian", learn_variance=True)
+    parameter = vae.decoder.log_variance
+    assert parameter is not None
+    with torch.no_grad():
+        parameter.fill_(LOG_VAR_MIN - 1)
+    assert vae.likelihood.variance == pytest.approx(math.exp(LOG_VAR_MIN))
+    vae.decoder.nats(torch.zeros(2, 6), torch.ones(2, 6)).sum().backward()  # type: ignore[no-untyped-call]
+    assert parameter.grad is not None
+    assert parameter.grad < 0
+
+
+@pytest.mark.parametrize("learn_variance", [False, True])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous-bernoulli", "gaussian"])
+def test_no_rows_have_no_nats(likelihood: str, learn_variance: bool) -> None:
+    """A process's share of a last batch may be empty."""
+    learned = learn_variance and likelihood == "gaussian"
+    vae = make("mlp", 6, likelihood=likelihood, learn_variance=learned)
+    none = torch.zeros(0, 6)
+    assert vae.decoder.nats(none, none).shape == (0,)

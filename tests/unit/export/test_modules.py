@@ -116,6 +116,19 @@ def test_scores_are_calibrated_on_the_rows_given(mine: Path, rows: Any) -> None:
         assert calibration["mu_mean"].shape == (2 * 4 * 4,)
 
 
+def test_levels_are_calibrated_as_they_are_served(mine: Path, tmp_path: Path, rows: Any) -> None:
+    levels = (16 * rows).round().astype(np.uint8)
+    np.testing.assert_array_equal(levels / 16, rows)
+    of_levels = export(
+        *conv_pair(),
+        tmp_path,
+        input_shape=INPUT_SHAPE,
+        preprocessing=(1 / 16, 0.0),
+        calibration_rows=levels,
+    )
+    assert (of_levels / bundle.CALIBRATION).read_bytes() == (mine / bundle.CALIBRATION).read_bytes()
+
+
 def test_equal_modules_give_equal_bytes(mine: Path, tmp_path: Path, rows: Any) -> None:
     again = export(
         *conv_pair(),
@@ -259,6 +272,11 @@ def test_modules_elsewhere_than_on_the_cpu_or_in_half_precision(tmp_path: Path) 
         ({"precision": "dynamic-int8"}, "refused: its scale is taken over the whole batch"),
         ({"calibration_rows": np.zeros((5, 2))}, r"calibration_rows: \[5, 2\]; .* \[3\] each"),
         ({"calibration_rows": np.full((5, 3), np.nan)}, "calibration_rows: hold NaN"),
+        ({"calibration_rows": np.ones((5, 3), np.uint8)}, "uint8; .* levels and their prepro"),
+        (
+            {"calibration_rows": np.ones((5, 3), np.int64), "preprocessing": (1.0, 0.0)},
+            "are int64; give model values as floats, or levels as uint8",
+        ),
         ({"calibration_rows": np.full((5, 3), 255.0)}, r"give model values in \[0, 1\]"),
     ],
 )

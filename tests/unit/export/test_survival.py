@@ -155,3 +155,18 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     summaries = [read_summary(tmp_path / name) for name in ("one", "two")]
     assert summaries[0].negative_elbo_nats == pytest.approx(summaries[1].negative_elbo_nats, 1e-4)
     assert summaries[0].validation_rows == summaries[1].validation_rows
+
+
+def test_a_process_may_have_no_row_of_the_last_batch(tmp_path: Path) -> None:
+    """1,618 rows in batches of 1,617: one is left for two."""
+    options = ("--likelihood", "gaussian", "--batch-size", 1617, "--hidden", 8, "--epochs", 1)
+    launched = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    result = subprocess.run(
+        [*launched, *command("--out", tmp_path / "run", *options)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert result.returncode == 0, result.stderr
+    assert figures(tmp_path / "run")[-1]["step"] == 2

@@ -13,6 +13,7 @@ from vaeserve_export.data.dataset import Dataset
 from vaeserve_export.errors import TrainError
 from vaeserve_export.training import (
     loss,
+    optimisers,
     run as run_folder,
     validation,
 )
@@ -247,9 +248,27 @@ def test_muon_with_a_cosine_learns(digits: Dataset, tmp_path: Path) -> None:
     rates = [line["learning_rate"] for line in metrics(tmp_path / "run")]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] < 0.02
-    assert rates[-1] == 0
+    assert 0 < rates[-1] < 1e-5
     factors = 1 + 2**-12 * torch.ones(64, 64)  # which bfloat16 cannot hold
     assert (factors @ factors)[0, 0].item() == pytest.approx(64 * (1 + 2**-12) ** 2, rel=1e-6)
+
+
+def test_the_learning_rate_is_that_of_the_last_step(
+    few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    step = optimisers.step
+
+    def watched(given: list[torch.optim.Optimizer]) -> None:
+        rates.append(given[0].param_groups[0]["lr"])
+        step(given)
+
+    monkeypatch.setattr(optimisers, "step", watched)
+    settings = dataclasses.replace(MUON, epochs=4, batch_size=50)
+    train(settings, few_digits, tmp_path / "run")
+    steps = len(rates) // 4
+    logged = [line["learning_rate"] for line in metrics(tmp_path / "run")]
+    assert logged == pytest.approx(rates[steps - 1 :: steps])
 
 
 @pytest.mark.parametrize("model", ["mlp", "conv"])

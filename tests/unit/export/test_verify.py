@@ -14,7 +14,7 @@ import pytest
 from vaeserve.v1 import archives, bundle, model_pb2
 from vaeserve_export import npz
 from vaeserve_export.bundling.verify import verify
-from vaeserve_export.bundling.verify_parity import Expected, Floats, Tolerance, measure_batches
+from vaeserve_export.bundling.verify_parity import Expected, Floats, measure_batches
 from vaeserve_export.errors import VerifyError
 
 Replace = Callable[[str, bytes], None]
@@ -204,7 +204,7 @@ def test_batch_difference_is_measured() -> None:
 
     graph = model_pb2.Graph(file="f", output_names=["y"])
     rows = np.zeros((64, 3), np.float32)
-    exact = Tolerance(1e-5, 1e-4)
+    exact = bundle.Tolerance(1e-5, 1e-4)
     parity, difference = measure_batches(run, graph, rows, [Expected(rows, exact)])
     assert parity == pytest.approx([64e-7])
     assert difference == pytest.approx(63e-7)

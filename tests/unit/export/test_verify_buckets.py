@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from vaeserve.v1 import archives, bundle, model_pb2
 from vaeserve_export.bundling.verify_buckets import BUCKETS, BucketFigures, measure_buckets
 from vaeserve_export.bundling.verify_device import measure
-from vaeserve_export.bundling.verify_parity import Expected, Floats, Run, Tolerance
+from vaeserve_export.bundling.verify_parity import Expected, Floats, Run
 from vaeserve_export.bundling.verify_sessions import CUDA, Graphs, cpu_graphs
 from vaeserve_export.errors import VerifyError
 
@@ -36,7 +36,7 @@ def changed(change: Change) -> Run:
 
 def figures(run: Run, tolerance: float = 1.0) -> BucketFigures:
     wanted = ROWS * np.float32(2)
-    expected = [Expected(wanted, Tolerance(tolerance, 0))]
+    expected = [Expected(wanted, bundle.Tolerance(tolerance, 0))]
     return measure_buckets(run, GRAPH, ROWS, expected, [wanted], where="a device")
 
 
@@ -114,7 +114,7 @@ def test_bits_count_not_distances(value: float) -> None:
     zeros = np.zeros_like(ROWS)
     with pytest.raises(VerifyError, match=r"a row's outputs differ by (1\.4e-45|inf)"):
         measure_buckets(
-            run, GRAPH, ROWS, [Expected(zeros, Tolerance(0, 0))], [zeros], where="a device"
+            run, GRAPH, ROWS, [Expected(zeros, bundle.Tolerance(0, 0))], [zeros], where="a device"
         )
 
 
@@ -182,12 +182,22 @@ def test_parity_is_held_to_the_tolerance_of_the_setting(repository: Path) -> Non
 
 
 def test_tolerances_on_another_processor() -> None:
-    def mu(precision: model_pb2.Precision.ValueType, *, tf32: bool) -> float:
+    def mu(precision: model_pb2.Precision.ValueType, *, tf32: bool) -> tuple[float, ...]:
         numerics = model_pb2.Numerics(parity_mu=0.08)
         info = model_pb2.ModelInfo(precision=precision, numerics=numerics)
         return bundle.golden_tolerances(info, tf32=tf32)["mu"]
 
-    assert mu(model_pb2.PRECISION_FLOAT32, tf32=False) == 1e-4
-    assert mu(model_pb2.PRECISION_FLOAT32, tf32=True) == 1e-2
-    assert mu(model_pb2.PRECISION_FLOAT16, tf32=False) == 1e-2
-    assert mu(model_pb2.PRECISION_INT8, tf32=True) == pytest.approx(0.11)
+    assert mu(model_pb2.PRECISION_FLOAT32, tf32=False) == (1e-4, 1e-4, 0)
+    assert mu(model_pb2.PRECISION_FLOAT32, tf32=True) == (1e-2, 1e-2, 0)
+    assert mu(model_pb2.PRECISION_FLOAT16, tf32=False) == (1e-2, 1e-2, 0)
+    assert mu(model_pb2.PRECISION_INT8, tf32=True) == pytest.approx((0.01, 0, 0.1))
+
+
+def test_a_tolerance_is_of_the_outputs_range() -> None:
+    tolerance = bundle.Tolerance(1e-5, 1e-4)
+    small, large = np.array([0.0, -0.5], np.float32), np.array([0.0, -2000.0], np.float32)
+    np.testing.assert_allclose(tolerance.allowed(small), [1e-5, 1e-5 + 0.5e-4])
+    np.testing.assert_allclose(tolerance.allowed(large), [0.02, 0.22])
+    int8 = bundle.int8_allowance(0.8)
+    np.testing.assert_allclose(int8.allowed(small), [1.01, 1.01])
+    np.testing.assert_allclose(int8.allowed(large), [21, 21])

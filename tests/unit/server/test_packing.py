@@ -13,6 +13,7 @@ from vaeserve_server.call import Floats, Rows
 from vaeserve_server.errors import ServiceError
 from vaeserve_server.levels import model_values, picture_levels
 from vaeserve_server.packing import Buffers, Packer, PriorDraws, Sent
+from vaeserve_server.soundness import sound_levels
 
 SHAPE = (2, 3)
 LEVELS = picture_levels(1 / 255, 0.0)
@@ -118,6 +119,36 @@ def test_the_fault_is_found_where_it_is(
         if problem is not None:
             finite = bool(np.isfinite(part).all())
             assert problem.reason == ("INVALID_TENSOR" if finite else "NOT_FINITE")
+
+
+@pytest.mark.parametrize("engine_takes_levels", [False, True])
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(1.0, 0.0), (0.1, -0.25), (-1 / 16, 1.0), (1 / 255, 0.5), (1 / 255, 2.0)]
+)
+@given(parts=st.lists(PICTURES, min_size=1, max_size=4), as_sent=st.booleans())
+def test_levels_whose_values_are_out_of_range_are_their_senders_fault(
+    engine_takes_levels: bool, scale: float, offset: float, parts: list[Any], as_sent: bool
+) -> None:
+    values = np.zeros(of_shape(64), np.float32)
+    buffers = Buffers(values, np.zeros(values.shape, np.uint8) if engine_takes_levels else None)
+    levels = picture_levels(scale, offset)
+    made = Packer(buffers, field="x", unit_interval=True, levels=levels)
+    parts.append(np.full(of_shape(1), 8, np.uint8))
+    is_sound = [bool((np.abs(levels[part] - 0.5) <= 0.5 + 1e-6).all()) for part in parts]
+    rows: list[Rows] = [sent(part) for part in parts] if as_sent else list(parts)
+    assert made.sound(made.pack(rows)) == all(is_sound)
+    for part, good in zip(rows, is_sound, strict=True):
+        problem = made.problem(part)
+        assert (problem is None) == good
+        assert problem is None or problem.reason == "INVALID_TENSOR"
+
+
+def test_the_levels_that_a_model_takes() -> None:
+    assert sound_levels(LEVELS, unit_interval=True) == range(256)
+    assert sound_levels(picture_levels(1.0, 0.0), unit_interval=True) == range(2)
+    assert sound_levels(picture_levels(-1.0, 8.0), unit_interval=True) == range(7, 9)
+    assert sound_levels(picture_levels(1.0, 2.0), unit_interval=True) == range(0)
+    assert sound_levels(picture_levels(1.0, 2.0), unit_interval=False) == range(256)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

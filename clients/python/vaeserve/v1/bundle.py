@@ -19,7 +19,10 @@ import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from google.protobuf import json_format
 
 from vaeserve.v1 import model_pb2
@@ -37,6 +40,30 @@ FORMAT_VERSION = 1
 # graph is far off.
 _TOLERANCE = {False: 1e-4, True: 1e-2}  # by "with TF32", which rounds factors to 10 bits
 _HALF_TOLERANCE = 1e-2  # float16 has those 10 bits everywhere
+_INT8_STEPS = 0.01  # of an output's range
+
+
+class Tolerance(NamedTuple):
+    """How far an output may be from the golden rows, element by element.
+
+    Sums round by a share of their largest terms, so that part of it is of the output's range: its
+    largest |golden|, or 1 where that is less.
+
+    Attributes:
+        of_range: share of the range.
+        relative: share of the element's own |golden|.
+        absolute: whatever the values are.
+    """
+
+    of_range: float
+    relative: float
+    absolute: float = 0.0
+
+    def allowed(self, golden: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+        """The largest |output - golden|, of golden's shape."""
+        size = np.abs(golden, dtype=np.float64)
+        output_range = max(1.0, float(size.max()))
+        return np.asarray(self.absolute + self.of_range * output_range + self.relative * size)
 
 
 class BundleError(ValueError):
@@ -91,7 +118,7 @@ def latent_space_id(encoder: bytes, decoder: bytes) -> str:
     return hashlib.sha256(pair).hexdigest()[:32]
 
 
-def golden_tolerances(info: model_pb2.ModelInfo, *, tf32: bool) -> dict[str, float]:
+def golden_tolerances(info: model_pb2.ModelInfo, *, tf32: bool) -> dict[str, Tolerance]:
     """How far outputs may be from the golden rows on another processor than the exporter's.
 
     Args:
@@ -99,19 +126,19 @@ def golden_tolerances(info: model_pb2.ModelInfo, *, tf32: bool) -> dict[str, flo
         tf32: whether float32 factors are rounded to TF32's 10 bits there.
 
     Returns:
-        t for mu, log_var and x_hat: |output - golden| <= t + t * |golden|, element by element.
+        Those of mu, log_var and x_hat.
     """
     tolerance = _TOLERANCE[tf32]
     if info.precision == model_pb2.PRECISION_FLOAT16:
         tolerance = max(tolerance, _HALF_TOLERANCE)
     names = ("mu", "log_var", "x_hat")
     if info.precision != model_pb2.PRECISION_INT8:
-        return dict.fromkeys(names, tolerance)
+        return dict.fromkeys(names, Tolerance(tolerance, tolerance))
     measured = [getattr(info.numerics, f"parity_{name}") for name in names]
     return dict(zip(names, map(int8_allowance, measured), strict=True))
 
 
-def int8_allowance(parity: float) -> float:
+def int8_allowance(parity: float) -> Tolerance:
     """How far an int8 output may be from its golden row, wherever it is run.
 
     Sums in another order can round to the next step of a scale, and no further.
@@ -119,7 +146,7 @@ def int8_allowance(parity: float) -> float:
     Args:
         parity: how far it was when the bundle was written.
     """
-    return 1.25 * parity + 0.01
+    return Tolerance(_INT8_STEPS, 0.0, absolute=1.25 * parity)
 
 
 def read_files(folder: Path, info: model_pb2.ModelInfo) -> dict[str, bytes]:
