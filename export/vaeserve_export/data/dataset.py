@@ -32,8 +32,8 @@ class Dataset:
         name: the specification it was loaded from.
         columns: names and statistics of the table's columns; empty unless rows come from a table.
         validation: rows that the source itself sets aside for validation; None where it does not.
-        drawn: whether a seed has drawn the order of the rows, so that the first are a sample of
-            all. Sources give the order of their files, which may be sorted by class.
+        mixed: whether the first rows are known to be a sample of all: a seed has drawn their order,
+            or whoever published the set has mixed it. Files of one's own may be sorted by class.
         black: value of level 0, where rows are pictures.
         white: value of the highest level. Other than 0 and 1 once the rows have been brought into
             the values of a model that takes others.
@@ -45,7 +45,7 @@ class Dataset:
     name: str
     columns: tuple[Column, ...] = ()
     validation: "Dataset | None" = None
-    drawn: bool = False
+    mixed: bool = False
     black: float = 0.0
     white: float = 1.0
 
@@ -78,17 +78,17 @@ class Dataset:
         if self.labels is not None and last.labels is not None:
             labels = np.concatenate([self.labels, last.labels])
         x = np.concatenate([self.x, last.x])
-        return dataclasses.replace(self, x=x, labels=labels, validation=None, drawn=False)
+        return dataclasses.replace(self, x=x, labels=labels, validation=None, mixed=False)
 
     def shuffled(self, seed: int) -> "Dataset":
         """The rows in an order drawn by the seed, for whoever takes the first of them for a sample.
 
-        Rows whose order has been drawn already stay as they are.
+        Rows that are mixed already stay as they are.
         """
-        if self.drawn:
+        if self.mixed:
             return self
         order = np.random.default_rng(seed).permutation(len(self.x))
-        return dataclasses.replace(self.take(order), drawn=True)
+        return dataclasses.replace(self.take(order), mixed=True)
 
 
 def load(
@@ -116,7 +116,8 @@ def load(
     rows = _read(source, part, data_dir, columns)
     if rows is None:
         raise NoSuchPart(f"{spec}: has no {part} part; name a source that holds such rows alone")
-    dataset = _checked(rows, spec)
+    # What needs no place is published, and its publishers have mixed it.
+    dataset = dataclasses.replace(_checked(rows, spec), mixed=source.place is None)
     held_out = _read(source, "valid", data_dir, columns) if part == "train" else None
     if held_out is None:
         return dataset
@@ -164,9 +165,9 @@ def training_rows(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     """
     if dataset.validation:
         return dataclasses.replace(dataset, validation=None), dataset.validation
-    drawn = dataclasses.replace(dataset, drawn=True)
+    mixed = dataclasses.replace(dataset, mixed=True)
     train, validation = split(len(dataset.x), seed)
-    return drawn.take(train), drawn.take(validation)
+    return mixed.take(train), mixed.take(validation)
 
 
 def part_sizes(dataset: Dataset) -> tuple[int, int]:

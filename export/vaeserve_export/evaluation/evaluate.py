@@ -163,7 +163,7 @@ def evaluate(
         spec: source of data.
         part: see `rows_of`.
         data_dir: of named sets.
-        rows: at most so many, drawn from the part; None for all.
+        rows: at most so many, the first of a part that is `mixed`, else drawn; None for all.
         samples: importance samples a row.
         seed: of pixels, noise and drawn rows.
         binarise: draw the pixels once with the grey levels as probabilities.

@@ -186,3 +186,11 @@ def test_training_validates_on_those_rows_and_reads_no_test_part(
     assert "20 rows to train on and 7 to validate" in result.stderr
     with pytest.raises(DataError, match="NaN"):
         load(spec, part="test")
+
+
+def test_published_sets_are_mixed_and_have_the_order_that_they_were_published_in() -> None:
+    for spec, part in (("digits", "train"), ("mnist", "train"), ("mnist", "test")):
+        if spec == "mnist":
+            shared(spec)
+        data = load(spec, part=part, data_dir=SHARED)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(data.shuffled(3).x, data.x)
