@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from vaeserve.v1 import vae_service_pb2 as pb
+from vaeserve.v1.directions import project_out
 from vaeserve.v1.noise import Doubles
 from vaeserve_server import rows
 from vaeserve_server.call import HEAVY, Floats, Steps
@@ -59,9 +60,8 @@ def along(
 ) -> Doubles:
     """The move sum of amount * direction, with what it shares with others projected out.
 
-    Conditional manipulation by projection (Shen et al. 2020, InterFaceGAN, section 2.3), for any
-    number of preserved directions: the nearest combination of them is subtracted from each
-    direction, so that the move is orthogonal to all of them.
+    Each direction is projected (`directions.project_out`), so that the move is orthogonal to all
+    that is preserved.
 
     Args:
         directions: all there are, float64 [d].
@@ -81,8 +81,7 @@ def along(
         direction = directions[name]
         if kept:
             basis = np.stack([directions[other] for other in kept], axis=1)
-            shared = basis @ np.linalg.lstsq(basis, direction)[0]
-            left = direction - shared
+            left = project_out(direction, basis)
             if np.linalg.norm(left) <= _NOTHING_LEFT * np.linalg.norm(direction):
                 raise InvalidArgument(
                     f"nothing is left of {name!r} without what it shares with those preserved",

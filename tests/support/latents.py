@@ -15,9 +15,7 @@ class KnownPosteriors:
     """A Subject: the halves of a row are its mu and its log_var."""
 
     def __init__(self, latent_dim: int) -> None:
-        self.origin = Origin(
-            folder=Path(), name="known", data_sha256="", beta=1.0, level=None, columns=()
-        )
+        self.origin = Origin(folder=Path(), name="known", data_sha256="", beta=1.0, columns=())
         self.likelihood = Likelihood("gaussian", 1.0)
         self.input_shape: tuple[int, ...] = (2 * latent_dim,)
         self.latent_dim = latent_dim

@@ -17,6 +17,7 @@ from vaeserve_export.errors import ExportError
 from vaeserve_export.trained import of_bundle
 from vaeserve_export.trained.of_bundle import BundleSubject
 from vaeserve_export.trained.terms import terms
+from vaeserve_export.vae.calibration import summarise
 from vaeserve_export.vae.model import reparameterise
 
 LIKELIHOODS = {name: likelihood for likelihood, name in of_bundle.LIKELIHOODS.items()}
@@ -36,7 +37,8 @@ class RealRows:
     """Rows of the data, by which a precision is set and measured; none of them is stored.
 
     Attributes:
-        ranges: what int8's ranges are set on, [rows, *input_shape].
+        ranges: what int8's ranges are set on, of which the first are a sample,
+            [rows, *input_shape].
         held_out: what the cost is measured on, [rows, *input_shape].
         source: what the manifest calls the latter.
     """
@@ -93,6 +95,17 @@ def fill(
         if precision == "float32":
             return files
         return files | _reduce(info, files, pair, real or _own(pair))
+
+
+def calibration(info: model_pb2.ModelInfo, files: dict[str, bytes], x: Tensor) -> bytes:
+    """calibration.npz of the graphs as they are served, in their precision.
+
+    Args:
+        info: the manifest.
+        files: with the graphs.
+        x: rows among whose scores others are placed, [rows, *input_shape].
+    """
+    return npz.to_bytes(summarise(terms(BundleSubject(info, files, Path()), x, None)))
 
 
 def _reduce(

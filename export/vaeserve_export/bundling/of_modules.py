@@ -12,17 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from vaeserve.v1 import bundle, model_pb2
-from vaeserve_export import npz
-from vaeserve_export.bundling import contents
+from vaeserve_export.bundling import contents, reduced
 from vaeserve_export.bundling.contents import RealRows
 from vaeserve_export.bundling.golden import own_rows, row_count
 from vaeserve_export.bundling.module_checks import probe_encoder, probe_pair, require_module
 from vaeserve_export.bundling.pair import Pair, one_thread
 from vaeserve_export.bundling.publish import place_of, publish
 from vaeserve_export.errors import ExportError
-from vaeserve_export.trained.of_bundle import BundleSubject
-from vaeserve_export.trained.terms import terms
-from vaeserve_export.vae.calibration import summarise
 
 
 def export_modules(
@@ -94,13 +90,11 @@ def export_modules(
         real = (
             None
             if rows is None
-            else RealRows(ranges=rows[::2], held_out=rows[1::2], source="given")
+            else RealRows(ranges=_spread(rows[::2]), held_out=rows[1::2], source="given")
         )
         files = contents.fill(info, pair, precision, real)
         usual = own_rows(pair, row_count(pair))["x"] if rows is None else rows
-    subject = BundleSubject(info, files, Path())
-    scored = terms(subject, usual, None)
-    files[bundle.CALIBRATION] = npz.to_bytes(summarise(scored))
+    files[bundle.CALIBRATION] = contents.calibration(info, files, usual)
     return publish(files, info, Path(repository), name, version)
 
 
@@ -157,6 +151,12 @@ def _checked(array: npt.NDArray[np.float32], shape: tuple[int, ...], *, bounded:
             f"calibration_rows: {array.min():g} to {array.max():g}; give model values in [0, 1]"
         )
     return torch.from_numpy(array)
+
+
+def _spread(rows: Tensor) -> Tensor:
+    """As many rows as ranges are set on, from first to last: they may be sorted by class."""
+    count = min(len(rows), reduced.RANGE_ROWS)
+    return rows[torch.linspace(0, len(rows) - 1, count).long()]
 
 
 @contextmanager

@@ -34,8 +34,9 @@ def export_run(
         name: of the model: lower-case letters, digits, dot, dash and underscore; at most 64.
         version: a positive integer; by default one above the highest there is.
         precision: "float32", "fp16" or "int8".
-        dataset: the run's data; a reduced precision is then set on its training rows and its cost
-            measured on its validation rows, else both on samples of the model's own.
+        dataset: the run's data; a reduced precision is then set on its training rows, its cost and
+            its calibration are measured on its validation rows. Else samples of the model's own
+            are taken, and the calibration is the float32 model's.
 
     Returns:
         The version's folder.
@@ -67,7 +68,11 @@ def export_run(
     )
     real = None if dataset is None else _real_rows(run, config, dataset)
     files = contents.fill(info, pair, precision, real)
-    files[bundle.CALIBRATION] = run_folder.read_calibration(run)
+    files[bundle.CALIBRATION] = (
+        run_folder.read_calibration(run)  # of the float32 model: another one needs its rows
+        if real is None or precision == "float32"
+        else contents.calibration(info, files, real.held_out)
+    )
     return publish(*into(fitted, files, info), repository, name, version)
 
 
@@ -78,7 +83,7 @@ def _real_rows(run: Path, config: RunConfig, dataset: Dataset) -> RealRows:
         )
     train, validation = training_rows(dataset, config.settings.seed)
     return RealRows(
-        ranges=torch.from_numpy(train.x),
+        ranges=torch.from_numpy(train.shuffled(config.settings.seed).x),
         held_out=torch.from_numpy(validation.x),
         source="validation",
     )

@@ -8,6 +8,7 @@ import click
 from vaeserve_export.errors import VaeError
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+SEED = click.IntRange(0, 2**64 - 1)
 
 
 class Command(click.Command):

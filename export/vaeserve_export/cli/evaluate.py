@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vaeserve_export.cli.command import FOLDER, Command
+from vaeserve_export.cli.command import FOLDER, SEED, Command
 from vaeserve_export.cli.data_options import data_options
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ _LINES = 10
 @click.argument("model", type=FOLDER)
 @data_options()
 @click.option("--part", type=click.Choice(_PARTS), help="Rows; test by default, else validation.")
-@click.option("--rows", type=click.IntRange(1), help="The first so many; all by default.")
+@click.option("--rows", type=click.IntRange(1), help="So many, drawn by --seed; all by default.")
 @click.option("--samples", type=click.IntRange(1), default=5000, help="Importance samples a row.")
 @click.option("--binarise", is_flag=True, help="Draw binary pixels once, with --seed.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of pixels and noise.")
+@click.option("--seed", type=SEED, default=0, help="Of pixels, noise and drawn rows.")
 @click.option("--threads", type=click.IntRange(1), default=1, help="PyTorch's threads.")
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON.")
 def evaluate(
@@ -56,6 +56,14 @@ def evaluate(
         click.echo(
             f"warning: some of these rows may be among those that {result.model} was trained on: "
             "name a test part, or the run instead of its bundle, and the data it was trained on",
+            err=True,
+        )
+    if result.trained_binarised not in {None, result.binarised}:
+        pixels = {True: "pixels that are drawn", False: "grey levels"}
+        click.echo(
+            f"warning: {result.model} was trained on {pixels[not result.binarised]}, these figures "
+            f"are of {pixels[result.binarised]}: they do not compare with those of its training; "
+            f"{'leave out' if result.binarised else 'add'} --binarise",
             err=True,
         )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vaeserve_export.cli.command import FOLDER, Command
+from vaeserve_export.cli.command import FOLDER, SEED, Command
 from vaeserve_export.cli.data_options import data_options
 from vaeserve_export.cli.fitting import seed_of, tell
 from vaeserve_export.errors import LatentError
@@ -38,7 +38,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
     help="How.",
 )
 @click.option("--project-out", multiple=True, metavar="NAME", help="Attribute to leave alone.")
-@click.option("--seed", type=click.IntRange(min=0), help="As that of the training by default.")
+@click.option("--seed", type=SEED, help="As that of the training by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def fit_attribute(
     model: Path,
@@ -62,11 +62,11 @@ def fit_attribute(
     import torch
 
     from vaeserve_export.bundling.keep import keep
-    from vaeserve_export.data.dataset import load
     from vaeserve_export.latent.attribute import Other, fit_attribute as fit
     from vaeserve_export.latent.fitted import read_fitted
     from vaeserve_export.latent.labels import read_labels
     from vaeserve_export.trained.open import open_subject
+    from vaeserve_export.trained.rows import load_rows
 
     if not _NAME.fullmatch(name):
         raise LatentError(f"attribute name {name!r}: use letters, digits, dot, dash, underscore")
@@ -75,30 +75,31 @@ def fit_attribute(
     torch.set_num_threads(1)  # the last bits depend on their number
     subject = open_subject(model)
     before = read_fitted(model)
-    data = load(spec, data_dir=data_dir, columns=subject.origin.columns)
-    wanted = read_labels(labels, len(data.x)) if labels else _of_class(data, positive)
-    other = Other(balance.stem, read_labels(balance, len(data.x))) if balance else None
+    data = load_rows(subject, spec, data_dir=data_dir)
+    wanted = read_labels(labels, data) if labels else _of_class(data, positive)
+    other = Other(balance.stem, read_labels(balance, data)) if balance else None
     result = fit(
         subject,
-        data.x,
+        data.joined.x,
         wanted,
         name=name,
         method=method,
         balance=other,
         project_out=before.some(project_out),
-        seed=seed_of(model, seed),
+        reporting=len(data.validation.x) if data.validation else 0,
+        seed=seed_of(subject, data, seed),
     )
-    tell(keep(model, before.with_attribute(result)), result.entry, _text(result), as_json=as_json)
-    for warning in result.warnings:
-        click.echo(warning, err=True)
+    tell(keep(model, before.with_attribute(result)), result, _text(result), as_json=as_json)
 
 
 def _of_class(data: "Dataset", positive: int | None) -> "Labels":
-    if data.labels is None:
-        raise LatentError(f"{data.name}: has no labels of its own; give --labels")
-    if positive not in data.labels:
+    found = data.joined.labels
+    if found is None:
+        part = "its rows for validation have" if data.labels is not None else "has"
+        raise LatentError(f"{data.name}: {part} no labels of their own; give --labels")
+    if positive not in found:
         raise LatentError(f"{data.name}: no row is of class {positive}")
-    labels: Labels = (data.labels == positive).astype("int64")
+    labels: Labels = (found == positive).astype("int64")
     return labels
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vaeserve_export.cli.command import FOLDER, Command
+from vaeserve_export.cli.command import FOLDER, SEED, Command
 from vaeserve_export.cli.data_options import data_options
 from vaeserve_export.cli.fitting import seed_of, tell
 
@@ -34,7 +34,7 @@ class _Components(click.ParamType[int | None]):
 @click.option(
     "--components", type=_Components(), default="auto", show_default=True, help="Of the mixture."
 )
-@click.option("--seed", type=click.IntRange(min=0), help="As that of the training by default.")
+@click.option("--seed", type=SEED, help="As that of the training by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def fit_prior(
     model: Path,
@@ -53,17 +53,17 @@ def fit_prior(
     import torch
 
     from vaeserve_export.bundling.keep import keep
-    from vaeserve_export.data.dataset import load
     from vaeserve_export.latent.fitted import read_fitted
     from vaeserve_export.latent.prior import fit_prior as fit
     from vaeserve_export.trained.open import open_subject
+    from vaeserve_export.trained.rows import load_rows
 
     torch.set_num_threads(1)  # the last bits depend on their number
     subject = open_subject(model)
     before = read_fitted(model)
-    data = load(spec, data_dir=data_dir, columns=subject.origin.columns)
-    result = fit(subject, data, components=components, seed=seed_of(model, seed))
-    tell(keep(model, before.with_prior(result)), result.entry, _table(result), as_json=as_json)
+    data = load_rows(subject, spec, data_dir=data_dir)
+    result = fit(subject, data, components=components, seed=seed_of(subject, data, seed))
+    tell(keep(model, before.with_prior(result)), result, _table(result), as_json=as_json)
 
 
 def _table(fit: "PriorFit") -> str:

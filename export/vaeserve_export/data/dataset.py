@@ -32,6 +32,11 @@ class Dataset:
         name: the specification it was loaded from.
         columns: names and statistics of the table's columns; empty unless rows come from a table.
         validation: rows that the source itself sets aside for validation; None where it does not.
+        mixed: whether the first rows are known to be a sample of all: a seed has drawn their order,
+            or whoever published the set has mixed it. Files of one's own may be sorted by class.
+        black: value of level 0, where rows are pictures.
+        white: value of the highest level. Other than 0 and 1 once the rows have been brought into
+            the values of a model that takes others.
     """
 
     x: npt.NDArray[np.float32]
@@ -40,6 +45,9 @@ class Dataset:
     name: str
     columns: tuple[Column, ...] = ()
     validation: "Dataset | None" = None
+    mixed: bool = False
+    black: float = 0.0
+    white: float = 1.0
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -59,6 +67,28 @@ class Dataset:
         """Some rows, by number, in that order."""
         labels = None if self.labels is None else self.labels[rows]
         return dataclasses.replace(self, x=self.x[rows], labels=labels, validation=None)
+
+    @property
+    def joined(self) -> "Dataset":
+        """The rows, and behind them the source's own for validation; labels if both have them."""
+        last = self.validation
+        if last is None:
+            return self
+        labels = None
+        if self.labels is not None and last.labels is not None:
+            labels = np.concatenate([self.labels, last.labels])
+        x = np.concatenate([self.x, last.x])
+        return dataclasses.replace(self, x=x, labels=labels, validation=None, mixed=False)
+
+    def shuffled(self, seed: int) -> "Dataset":
+        """The rows in an order drawn by the seed, for whoever takes the first of them for a sample.
+
+        Rows that are mixed already stay as they are.
+        """
+        if self.mixed:
+            return self
+        order = np.random.default_rng(seed).permutation(len(self.x))
+        return dataclasses.replace(self.take(order), mixed=True)
 
 
 def load(
@@ -86,7 +116,8 @@ def load(
     rows = _read(source, part, data_dir, columns)
     if rows is None:
         raise NoSuchPart(f"{spec}: has no {part} part; name a source that holds such rows alone")
-    dataset = _checked(rows, spec)
+    # What needs no place is published, and its publishers have mixed it.
+    dataset = dataclasses.replace(_checked(rows, spec), mixed=source.place is None)
     held_out = _read(source, "valid", data_dir, columns) if part == "train" else None
     if held_out is None:
         return dataset
@@ -122,7 +153,8 @@ def _held_out(rows: int) -> int:
 def training_rows(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     """The rows to train on and those to validate on.
 
-    A source's own validation part is used as it is; else the seed splits the rows.
+    A source's own validation part is used as it is, and either part has the order of its file; else
+    the seed splits the rows, and has drawn their order. `Dataset.shuffled` makes either a sample.
 
     Args:
         dataset: the train part of a source.
@@ -133,8 +165,9 @@ def training_rows(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
     """
     if dataset.validation:
         return dataclasses.replace(dataset, validation=None), dataset.validation
+    mixed = dataclasses.replace(dataset, mixed=True)
     train, validation = split(len(dataset.x), seed)
-    return dataset.take(train), dataset.take(validation)
+    return mixed.take(train), mixed.take(validation)
 
 
 def part_sizes(dataset: Dataset) -> tuple[int, int]:

@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from vaeserve_export.data.rows import LEVEL, Array, Part, Rows, in_units, reason
+from vaeserve_export.data.rows import LEVEL, NAMES, Array, Part, Rows, in_units, reason
 from vaeserve_export.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 _SUFFIXES = {".png", ".jpg", ".jpeg"}
-_PARTS = {"train": "train", "valid": "valid", "val": "valid", "test": "test"}
 
 
 class Form(NamedTuple):
@@ -31,8 +30,9 @@ def read(folder: Path, part: Part, form: Form) -> Rows | None:
     """Read every PNG and JPEG below a folder, in the order of their paths.
 
     Pictures that lie in sub-folders are labelled 0, 1, ... by the sub-folder's name. A folder whose
-    sub-folders are `train` and, perhaps, `valid` (or `val`) and `test` holds these parts, each with
-    sub-folders of its own; any other is a part to train on.
+    sub-folders are `train` and, perhaps, `valid` (or `val`, or `validation`) and `test` holds these
+    parts, each with sub-folders of its own; any other is a part to train on. What is named with a
+    leading dot is passed over.
 
     A size is reached by cutting off what exceeds its aspect ratio, equally on both sides, and
     bicubic resampling with the support that reduction needs (antialiased). Grey is ITU-R 601 luma.
@@ -43,8 +43,8 @@ def read(folder: Path, part: Part, form: Form) -> Rows | None:
 
     Raises:
         DataError: no pictures, an unreadable one, one with alpha or more than 8 bits a channel,
-            one whose size or colour differs from the first, or a class of which there is none to
-            train on.
+            one whose size or colour differs from the first, a class of which there is none to train
+            on, or sub-folders of which it is not clear whether they are parts or classes.
     """
     parts = _parts(folder)
     if part not in parts:
@@ -64,14 +64,30 @@ def read(folder: Path, part: Part, form: Form) -> Rows | None:
 def _parts(folder: Path) -> dict[str, Path]:
     """The folder of each part that there is."""
     inside = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    parts = {_PARTS.get(path.name, ""): path for path in inside}
-    if "train" in parts and "" not in parts:
-        return parts
-    return {"train": folder}
+    names = {path.name for path in inside if not path.name.startswith(".")}
+    found = {part: sorted(names & set(known)) for part, known in NAMES.items()}
+    unknown = sorted(names.difference(*found.values()))
+    if not found["train"] or (unknown and not found["valid"] and not found["test"]):
+        return {"train": folder}  # the sub-folders are classes, one of which may be named train
+    if unknown:
+        # Taken for classes, they would bring the rows for testing into the training.
+        raise DataError(
+            f"{folder}: {unknown[0]} lies beside {', '.join(sorted(names - set(unknown)))}, which "
+            "are parts; move it elsewhere, or name one part as the source"
+        )
+    for part, same in found.items():
+        if len(same) > 1:
+            raise DataError(f"{folder}: {' and '.join(same)} are both the {part} part; keep one")
+    return {part: folder / same[0] for part, same in found.items() if same}
 
 
 def _pictures(folder: Path) -> list[Path]:
-    paths = [path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES]
+    paths = [
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in _SUFFIXES
+        and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+    ]
     if not paths:
         what = "holds no PNG or JPEG pictures" if folder.is_dir() else "is no folder"
         raise DataError(f"{folder}: {what}")

@@ -13,6 +13,13 @@ LEVEL = 1 / 255  # levels 0..255 are the values 0..1
 Array = npt.NDArray[Any]
 Part = Literal["train", "valid", "test"]
 
+NAMES: dict[Part, tuple[str, ...]] = {
+    "train": ("train",),
+    "valid": ("valid", "val", "validation"),
+    "test": ("test",),
+}
+"""What a part may be called in a folder."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -56,6 +63,11 @@ def channels_first(array: Array, name: str) -> Array:
     Raises:
         DataError: another number of axes or of channels.
     """
+    if array.ndim == 2:
+        raise DataError(
+            f"{name} has shape {list(array.shape)}; levels of pictures need a height and a width: "
+            "reshape them to [rows, height, width]"
+        )
     if array.ndim == 3:
         return array[:, None]
     if array.ndim == 4 and array.shape[3] in {1, 3}:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vaeserve_export.data.rows import Array, Column, Part, Rows
+from vaeserve_export.data.rows import NAMES, Array, Column, Part, Rows
 from vaeserve_export.data.table_files import Table, is_number, read_csv, read_parquet
 from vaeserve_export.errors import DataError
 
 _READERS = {"csv": read_csv, "parquet": read_parquet}
-_STEMS = {"train": ("train",), "valid": ("valid", "val"), "test": ("test",)}
 
 
 def read(
@@ -19,8 +18,8 @@ def read(
 ) -> Rows | None:
     """Read a part of a table and standardise it.
 
-    A file is a part to train on. A folder holds `train.KIND` and, perhaps, `valid.KIND` (or `val`)
-    and `test.KIND`.
+    A file is a part to train on. A folder holds `train.KIND` and, perhaps, `valid.KIND` (or `val`,
+    or `validation`) and `test.KIND`.
 
     Args:
         place: file or folder.
@@ -34,8 +33,8 @@ def read(
         x [rows, columns], float64; None where the place lacks that part.
 
     Raises:
-        DataError: an unreadable file, a column that is not of numbers, a missing value, or columns
-            that are not those of the train part or the given ones.
+        DataError: an unreadable file, two of one part, a column that is not of numbers, a missing
+            value, or columns that are not those of the train part or the given ones.
     """
     file, train_file = _file(place, part, kind), _file(place, "train", kind)
     if train_file is None:
@@ -61,8 +60,11 @@ def read(
 def _file(place: Path, part: Part, kind: str) -> Path | None:
     if not place.is_dir():
         return place if part == "train" else None
-    files = [place / f"{stem}.{kind}" for stem in _STEMS[part]]
-    return next((file for file in files if file.exists()), None)
+    files = [file for stem in NAMES[part] if (file := place / f"{stem}.{kind}").exists()]
+    if len(files) > 1:
+        names = " and ".join(file.name for file in files)
+        raise DataError(f"{place}: {names} are both the {part} part; keep one")
+    return files[0] if files else None
 
 
 def _statistics(train: Table, name: str, file: Path) -> Column:

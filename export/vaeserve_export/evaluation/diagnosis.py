@@ -93,7 +93,8 @@ def diagnose(
     net: FeatureNet | None = None
     found = []
     for subject in subjects:
-        binarised = _binarised(subject, binarise)
+        recorded = subject.origin.binarise
+        binarised = binarise if recorded is None else recorded
         train, validation = rows_for(subject, spec, data_dir, binarise=binarised)
         _require_rows(spec, validation)
         net = net or _features(train)
@@ -149,12 +150,6 @@ def _recorded_data(subject: Subject) -> str | None:
     if isinstance(subject, RunSubject):
         return run_folder.read_config(subject.origin.folder).data
     return None
-
-
-def _binarised(subject: Subject, asked: bool) -> bool:
-    if isinstance(subject, RunSubject):
-        return run_folder.read_config(subject.origin.folder).settings.binarise
-    return asked
 
 
 def _remark(subject: Subject, evidence: Evidence) -> Remark | None:

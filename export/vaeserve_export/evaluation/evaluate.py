@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from vaeserve_export.data.dataset import Dataset, load, training_rows
-from vaeserve_export.errors import DataError, NoSuchPart, RunError
+from vaeserve_export.data.dataset import Dataset, training_rows
+from vaeserve_export.errors import NoSuchPart, RunError
 from vaeserve_export.evaluation.likelihood import Bound, importance_bounds
-from vaeserve_export.evaluation.posterior import PosteriorStatistics, posterior_statistics
+from vaeserve_export.evaluation.posterior import (
+    PAIR_ROWS,
+    PosteriorStatistics,
+    posterior_statistics,
+)
 from vaeserve_export.trained.of_bundle import ONNXRUNTIME_VERSION, BundleSubject
 from vaeserve_export.trained.of_run import RunSubject
+from vaeserve_export.trained.rows import load_rows, same_data
 from vaeserve_export.trained.subject import Subject
 from vaeserve_export.training import run as run_folder
 from vaeserve_export.training.provenance import versions
@@ -31,13 +35,16 @@ class Evaluation:
     Attributes:
         model: name of the run or bundle.
         data: source of the rows.
-        data_sha256: digest of that part's rows, all of them and before pixels are drawn.
+        data_sha256: digest of that part's rows, all of them and before pixels are drawn, in the
+            values that the model takes.
         trained_on_sha256: digest of the data that the model was trained on; empty if unknown.
         part: "test", "validation" or "train".
-        held_out: whether the rows are known to have taken no part in the training: a test part, a
-            source's own validation part, or what a run set aside of the very data it was trained
-            on. False of the validation part that is drawn for a bundle: it does not tell its seed.
+        held_out: whether the rows are known to have taken no part in the training: a test part; or
+            of the very data that the model was trained on, the source's own validation part or
+            what a run set aside. False of the validation part that is drawn for a bundle: it does
+            not tell its seed.
         binarised: whether the pixels were drawn, once, with the grey levels as probabilities.
+        trained_binarised: whether the training drew them; None if unknown.
         seed: of pixels and noise.
         statistics: of the posteriors.
         bounds: of -log p(x) by importance sampling.
@@ -53,6 +60,7 @@ class Evaluation:
     part: str
     held_out: bool
     binarised: bool
+    trained_binarised: bool | None
     seed: int
     statistics: PosteriorStatistics
     bounds: tuple[Bound, ...]
@@ -73,11 +81,19 @@ class Evaluation:
 
 
 class Part(NamedTuple):
-    """Rows to measure on; see Evaluation."""
+    """Rows to measure on; see Evaluation.
+
+    Attributes:
+        rows: in the values that the model takes.
+        name: "test", "validation" or "train".
+        held_out: whether it is known that the model was not trained on them.
+        same_data: whether it is known that they belong to the data that it was trained on.
+    """
 
     rows: Dataset
     name: str
     held_out: bool
+    same_data: bool
 
 
 def rows_of(subject: Subject, spec: str, part: str | None, data_dir: Path | None) -> Part:
@@ -91,47 +107,41 @@ def rows_of(subject: Subject, spec: str, part: str | None, data_dir: Path | None
         data_dir: of named sets.
 
     Raises:
-        DataError: no such part, or rows of another shape than the model's.
+        DataError: no such part, or as of `load_rows`.
     """
     found = _test_part(subject, spec, part, data_dir)
     if found is None:
         train, validation = parts_of_training(subject, spec, data_dir)
         return train if part == "train" else validation
-    _require_shape(subject, found.rows, spec)
     return found
 
 
 def parts_of_training(subject: Subject, spec: str, data_dir: Path | None) -> tuple[Part, Part]:
     """The rows that a model was trained on and those it was validated on; as of `rows_of`."""
-    data = load(spec, data_dir=data_dir, columns=subject.origin.columns)
-    _require_shape(subject, data, spec)
+    data = load_rows(subject, spec, data_dir=data_dir)
     seed = 0
-    known = data.validation is not None
+    told = data.validation is not None
     if isinstance(subject, RunSubject):
         seed = run_folder.read_config(subject.origin.folder).settings.seed
-        known = known or data.sha256 == subject.origin.data_sha256
+        told = True
     train, validation = training_rows(data, seed)
-    return Part(train, "train", held_out=False), Part(validation, "validation", held_out=known)
-
-
-def _require_shape(subject: Subject, rows: Dataset, spec: str) -> None:
-    if rows.row_shape != subject.input_shape:
-        raise DataError(
-            f"{spec}: rows are {list(rows.row_shape)}, those of {subject.origin.name} "
-            f"{list(subject.input_shape)}"
-        )
+    same = same_data(subject, data)
+    return (
+        Part(train, "train", held_out=False, same_data=same),
+        Part(validation, "validation", held_out=told and same, same_data=same),
+    )
 
 
 def _test_part(subject: Subject, spec: str, part: str | None, data_dir: Path | None) -> Part | None:
     if part not in {None, "test"}:
         return None
     try:
-        dataset = load(spec, part="test", data_dir=data_dir, columns=subject.origin.columns)
+        rows = load_rows(subject, spec, part="test", data_dir=data_dir)
     except NoSuchPart:
         if part:
             raise
         return None
-    return Part(dataset, "test", held_out=True)
+    return Part(rows, "test", held_out=True, same_data=False)
 
 
 def evaluate(
@@ -153,22 +163,24 @@ def evaluate(
         spec: source of data.
         part: see `rows_of`.
         data_dir: of named sets.
-        rows: at most so many, the first ones; None for all.
+        rows: at most so many, the first of a part that is `mixed`, else drawn; None for all.
         samples: importance samples a row.
-        seed: of pixels and noise.
+        seed: of pixels, noise and drawn rows.
         binarise: draw the pixels once with the grey levels as probabilities.
         progress: told how many rows' likelihoods are done, and of how many.
 
     Raises:
-        DataError: as of `rows_of`, or rows outside the likelihood's range.
+        DataError: as of `rows_of`.
         RunError: a binarised measurement of a model that is not Bernoulli.
     """
     began = time.process_time()
     if binarise and subject.likelihood.name != "bernoulli":
         raise RunError(f"{subject.origin.name}: is no Bernoulli model; leave --binarise out")
     chosen = rows_of(subject, spec, part, data_dir)
-    x = torch.from_numpy(chosen.rows.x[:rows])
-    _require_range(subject, x, spec)
+    whole = chosen.rows
+    # Where some rows stand for all: the first so many, or the first pairs. A file may be sorted.
+    some = len(whole.x) > min(rows or PAIR_ROWS, PAIR_ROWS)
+    x = torch.from_numpy((whole.shuffled(seed) if some else whole).x[:rows])
     if binarise:
         x = torch.bernoulli(x, generator=torch.Generator().manual_seed(seed))
     statistics = posterior_statistics(subject, x, seed=seed)
@@ -183,19 +195,13 @@ def evaluate(
         part=chosen.name,
         held_out=chosen.held_out,
         binarised=binarise,
+        trained_binarised=subject.origin.binarise,
         seed=seed,
         statistics=statistics,
         bounds=tuple(bounds),
         cpu_seconds=time.process_time() - began,
         versions=versions(Path.cwd()) | _engine(subject),
     )
-
-
-def _require_range(subject: Subject, x: Tensor, spec: str) -> None:
-    if subject.likelihood.name != "gaussian" and not 0 <= x.min() <= x.max() <= 1:
-        raise DataError(
-            f"{spec}: values are {x.min():g} to {x.max():g}; {subject.origin.name} takes [0, 1]"
-        )
 
 
 def _engine(subject: Subject) -> dict[str, str]:

@@ -31,7 +31,7 @@ class Rows:
     """Rows of a model's data, as loaded and as it was trained on them.
 
     Attributes:
-        data: the rows as a caller would send them.
+        data: the rows as a caller would send them, in an order of which the first are a sample.
         x: the first of them, binarised where the training was.
         held_out: whether it is known that the model was not trained on them.
     """
@@ -118,19 +118,20 @@ def rows_for(
     Raises:
         DataError: unreadable data, or other rows than a run was trained on.
     """
-    train, validation = (
-        _rows(part, binarise) for part in evaluate.parts_of_training(subject, spec, data_dir)
-    )
-    if isinstance(subject, RunSubject) and not validation.held_out:
+    parts = evaluate.parts_of_training(subject, spec, data_dir)
+    if isinstance(subject, RunSubject) and not parts[0].same_data:
         raise DataError(f"{spec}: is not what {subject.origin.name} was trained on")
+    train, validation = (_rows(part, binarise) for part in parts)
     return train, validation
 
 
 def _rows(part: evaluate.Part, binarise: bool) -> Rows:
-    x = torch.from_numpy(part.rows.x[:ROWS])
+    # One seed for every model, so that two side by side are measured on the same rows.
+    data = part.rows.shuffled(0)
+    x = torch.from_numpy(data.x[:ROWS])
     if binarise:
         x = torch.bernoulli(x, generator=torch.Generator().manual_seed(0))
-    return Rows(part.rows, x, part.held_out)
+    return Rows(data, x, part.held_out)
 
 
 def gather(subject: Subject, train: Rows, validation: Rows) -> Evidence:

@@ -60,24 +60,27 @@ def fit_attribute(
     method: str = AUTO,
     balance: Other | None = None,
     project_out: dict[str, Floats] | None = None,
+    reporting: int = 0,
     seed: int = 0,
 ) -> AttributeFit:
     """Fit the direction of an attribute to posterior means.
 
-    A tenth of the rows (those that a training with this seed validates on) reports the AUC, a fifth
-    of the others chooses the method, and what was chosen is fitted to all but the reporting rows.
-    Where a labelling to balance by is given, every AUC is that of balanced rows: a direction gains
-    nothing by following that labelling.
+    The rows that the training validated on report the AUC, a fifth of the others chooses the
+    method, and what was chosen is fitted to all but the reporting rows. Where a labelling to
+    balance by is given, every AUC is that of balanced rows: a direction gains nothing by following
+    that labelling.
 
     Args:
         subject: the model.
-        x: rows [rows, *input_shape].
+        x: rows [rows, *input_shape], in the values that the model takes.
         labels: 1 for rows with the attribute, 0 without, [rows].
         name: of the attribute.
         method: of METHODS, or "auto": "logistic" or "mean-difference" ("balanced" where there is
             a labelling to balance by), whichever orders the choosing rows better.
         balance: another labelling, for "balanced" and "logistic".
         project_out: directions by name that the attribute must not move along.
+        reporting: how many rows at the end report, where they are a source's own validation part; 0
+            for the tenth of all rows that a training with this seed validates on.
         seed: of the split.
 
     Raises:
@@ -88,7 +91,7 @@ def fit_attribute(
     if not np.isin(labels, (0, 1)).all():
         raise LatentError(f"{name}: labels must be 0 or 1, found {np.unique(labels)[:5].tolist()}")
     methods = _methods(method, balance)
-    taught, report = split(len(x), seed)
+    taught, report = _parts(len(x), reporting, seed)
     choosing = max(1, int(len(taught) * CHOOSING_FRACTION))
     choose, fit = taught[:choosing], taught[choosing:]
     _require_both(labels, (fit, choose, report), name)
@@ -113,6 +116,14 @@ def fit_attribute(
         note="; ".join([*_notes(task, taught, tried, direction, others), *warnings]),
     )
     return AttributeFit(direction.astype(np.float32), entry, tried, warnings)
+
+
+def _parts(rows: int, reporting: int, seed: int) -> tuple[Rows, Rows]:
+    """Row numbers that teach, in an order drawn by the seed, and those that report."""
+    if not reporting:
+        return split(rows, seed)
+    taught = rows - reporting
+    return np.random.default_rng(seed).permutation(taught), np.arange(taught, rows)
 
 
 class _Task(NamedTuple):

@@ -23,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
+from vaeserve.v1 import directions
 from vaeserve.v1.archives import Doubles
 from vaeserve.v1.noise import Floats
 from vaeserve_export.errors import LatentError
@@ -80,9 +81,7 @@ def scaled(direction: Doubles, difference: Doubles) -> Doubles:
 
 
 def project_out(direction: Doubles, others: Doubles) -> Doubles:
-    """What is left of a direction that must not change others: n_1 - (n_1 . n_2) n_2.
-
-    InterFaceGAN's conditional manipulation (section 2.2), for any number of other directions.
+    """What is left of a direction that must not change others, as an Edit preserves them.
 
     Args:
         direction: [d].
@@ -91,8 +90,7 @@ def project_out(direction: Doubles, others: Doubles) -> Doubles:
     Raises:
         LatentError: nothing is left: it lies in the space of the others.
     """
-    basis, _ = np.linalg.qr(others.T)
-    left: Doubles = direction - basis @ (basis.T @ direction)
+    left = directions.project_out(direction, others.T)
     if np.linalg.norm(left) <= _NOTHING_LEFT * np.linalg.norm(direction):
         raise LatentError("nothing is left of the direction once the others are projected out")
     return left

@@ -46,12 +46,14 @@ class PriorFit(NamedTuple):
         entry: what the manifest says of it.
         tried: mean -log density of the choosing rows by number of components, nats a row.
         active: latent dimensions that the mixture covers; the others stay N(0, 1).
+        warnings: what speaks against using it, a line each.
     """
 
     mixture: Mixture
     entry: model_pb2.FittedPrior
     tried: dict[int, float]
     active: int
+    warnings: list[str]
 
 
 def fit_prior(
@@ -64,7 +66,7 @@ def fit_prior(
 
     Args:
         subject: the model.
-        data: that it was trained on.
+        data: that it was trained on, in the values that it takes.
         components: how many; None chooses.
         seed: of the split, the draws and the fit.
 
@@ -73,7 +75,7 @@ def fit_prior(
         LatentError: too few rows, or no active dimension.
     """
     train, held_out = training_rows(data, seed)
-    posteriors = encode(subject, train.x)
+    posteriors = encode(subject, train.shuffled(seed).x)
     active = np.flatnonzero(posteriors.mu.var(0) > ACTIVE_VARIANCE)
     if not active.size:
         raise LatentError(
@@ -83,11 +85,7 @@ def fit_prior(
     choose = max(1, int(len(z) * CHOOSING_FRACTION))
     fit = z[choose:][:MOST_ROWS]
     counts = COMPONENTS if components is None else (components,)
-    if components is not None and len(fit) < _ROWS_A_COMPONENT * components:
-        raise LatentError(
-            f"{len(fit)} rows to fit to are too few for {components} components: "
-            f"use {_ROWS_A_COMPONENT} rows for each"
-        )
+    _require_enough(len(fit), counts[0], len(active))
     tried: dict[int, float] = {}
     mixtures: dict[int, Mixture] = {}
     for count in counts:
@@ -105,11 +103,37 @@ def fit_prior(
         held_out_nats=-float(log_density(best, z_held_out).mean()),
         standard_nats=-float(log_standard(z_held_out).mean()),
     )
-    return PriorFit(best, entry, tried, len(active))
+    return PriorFit(best, entry, tried, len(active), _warnings(entry))
+
+
+def _require_enough(rows: int, components: int, active: int) -> None:
+    """Refuse what would be fitted to noise: a covariance of d dimensions needs more than d rows."""
+    if rows < _ROWS_A_COMPONENT * components:
+        wanted = "one component" if components == 1 else f"{components} components"
+        raise LatentError(
+            f"{rows} rows to fit to are too few for {wanted}: use {_ROWS_A_COMPONENT} rows for each"
+        )
+    if rows <= active:
+        raise LatentError(
+            f"{rows} rows to fit to are too few for a covariance of {active} dimensions: use at "
+            f"least {active + 1}, better {_ROWS_A_COMPONENT * active}"
+        )
+
+
+def _warnings(entry: model_pb2.FittedPrior) -> list[str]:
+    loss = entry.held_out_nats - entry.standard_nats
+    if loss <= 0:
+        return []
+    return [
+        f"warning: the fitted prior is worse than N(0, I), by {loss:.2f} nats a held-out draw: "
+        "sample from N(0, I), or fit it to more rows or with fewer components"
+    ]
 
 
 def _fit(z: Floats, components: int, seed: int) -> GaussianMixture:
-    model = GaussianMixture(components, covariance_type="full", max_iter=200, random_state=seed)
+    # As a number where scikit-learn takes it as one, which is below 2^32.
+    random = seed if seed < 2**32 else np.random.RandomState(np.random.MT19937(seed))
+    model = GaussianMixture(components, covariance_type="full", max_iter=200, random_state=random)
     # Rounding, and so the last digits of the result, would depend on the number of threads.
     with threadpool_limits(1), warnings.catch_warnings():
         # A fit that could still creep is no worse by a digit that counts.

@@ -50,8 +50,8 @@ class BundleSubject:
             name=f"{info.name} {info.version}",
             data_sha256=info.training.data_sha256,
             beta=info.training.beta if info.HasField("training") else None,
-            level=info.preprocessing.scale if info.HasField("preprocessing") else None,
             columns=tuple(Column(c.name, c.mean, c.scale) for c in info.columns),
+            preprocessing=_preprocessing(info),
         )
         self.likelihood = Likelihood(LIKELIHOODS[info.likelihood], info.gaussian_variance)
         self.input_shape = tuple(info.input_shape)
@@ -88,6 +88,13 @@ class BundleSubject:
         """See Subject."""
         mean = self.decode(z.flatten(0, 1))
         return self.likelihood.mean_draw_nats(mean.view(*z.shape[:2], -1), x.flatten(1))
+
+
+def _preprocessing(info: model_pb2.ModelInfo) -> tuple[float, float] | None:
+    """As of Origin. A run's bundle, which has training figures, takes what the run was given."""
+    if info.HasField("training") or not info.HasField("preprocessing"):
+        return None
+    return info.preprocessing.scale, info.preprocessing.offset
 
 
 def _session(graph: bytes) -> ort.InferenceSession:

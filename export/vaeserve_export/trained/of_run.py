@@ -25,8 +25,8 @@ class RunSubject:
             name=folder.name,
             data_sha256=config.data_sha256,
             beta=config.settings.beta,
-            level=config.level,
             columns=config.columns,
+            binarise=config.settings.binarise,
         )
         self.vae: Vae = run_folder.load_model(folder)
         self.likelihood = self.vae.likelihood

@@ -19,16 +19,20 @@ class Origin:
         name: what to call it: the run's folder, or the model and its version.
         data_sha256: digest of its training data, lower-case hex; empty if unknown.
         beta: weight of the KL in its training; None if unknown.
-        level: model units of one uint8 level where rows are pictures, else None.
         columns: of the table it was trained on; empty unless rows come from a table.
+        preprocessing: (scale, offset) by which a uint8 level becomes a model value, where that was
+            somebody's own choice; None where the model takes rows as the sources of data give them.
+        binarise: whether its training drew pixels with the grey levels as probabilities; None if
+            unknown.
     """
 
     folder: Path
     name: str
     data_sha256: str
     beta: float | None
-    level: float | None
     columns: tuple[Column, ...]
+    preprocessing: tuple[float, float] | None = None
+    binarise: bool | None = None
 
 
 class Subject(Protocol):

@@ -70,12 +70,14 @@ def start(
 
 def _require_range(settings: TrainSettings, data: Dataset) -> None:
     """Refuse what is not in the likelihood's range."""
-    bounded = settings.likelihood in {"bernoulli", "continuous-bernoulli"}
-    if bounded and not 0 <= data.x.min() <= data.x.max() <= 1:
-        raise TrainError(
-            f"likelihood {settings.likelihood} needs values in [0, 1], the data has "
-            f"{data.x.min():g} to {data.x.max():g}; use likelihood gaussian"
-        )
+    if settings.likelihood not in {"bernoulli", "continuous-bernoulli"}:
+        return
+    for part, what in ((data, "the data has"), (data.validation, "its rows for validation have")):
+        if part and not 0 <= part.x.min() <= part.x.max() <= 1:
+            raise TrainError(
+                f"likelihood {settings.likelihood} needs values in [0, 1], {what} "
+                f"{part.x.min():g} to {part.x.max():g}; use likelihood gaussian"
+            )
 
 
 def _open(run: Path, config: RunConfig, group: Group, *, resume: bool) -> bytes | None:

@@ -84,17 +84,30 @@ def test_projecting_out_leaves_the_other_alone() -> None:
     fit = _fit("balanced", project_out={"tilt": aside})
     assert fit.direction @ aside == pytest.approx(0, abs=1e-6)
     assert "projected out: tilt" in fit.entry.note
+    twice = _fit("balanced", project_out={"tilt": aside, "the same": 2 * aside})
+    np.testing.assert_allclose(twice.direction, fit.direction, atol=1e-6)
     with pytest.raises(LatentError, match="nothing is left"):
         _fit("balanced", project_out={"same": _fit("balanced").direction})
 
 
-@given(st.integers(0, 2**32), st.integers(1, 3))
-def test_a_projected_direction_is_orthogonal_to_all_others(seed: int, count: int) -> None:
-    rng = np.random.default_rng(seed)
-    direction, others = rng.normal(size=6), rng.normal(size=(count, 6))
-    left = directions.project_out(direction, others)
-    np.testing.assert_allclose(others @ left, 0, atol=1e-9)
-    np.testing.assert_allclose(directions.project_out(left, others), left, atol=1e-9)
+def test_rows_set_aside_report_and_teach_nothing() -> None:
+    """The last 500 have their labels turned: they call wrong what was fitted rightly."""
+    data, labels, _ = _known()
+    turned = labels.copy()
+    turned[1500:] = 1 - turned[1500:]
+    fit = fit_attribute(KnownPosteriors(4), data.x, turned, name="smile", reporting=500)
+    assert min(fit.tried.values()) > 0.95
+    assert fit.entry.auc < 0.05
+    assert fit.entry.positives + fit.entry.negatives == 1500
+
+
+def test_rows_that_teach_may_be_sorted() -> None:
+    """Sorted by the attribute, the first fifth is of one kind."""
+    data, labels, _ = _known()
+    order = np.concatenate([np.argsort(labels[:1500], kind="stable"), np.arange(1500, 2000)])
+    x, sorted_labels = data.x[order], labels[order]
+    fit = fit_attribute(KnownPosteriors(4), x, sorted_labels, name="smile", reporting=500)
+    assert fit.entry.auc > 0.95
 
 
 @given(st.integers(0, 2**32))

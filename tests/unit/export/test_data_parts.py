@@ -1,5 +1,6 @@
 """Train, validation and test parts: the test part never takes part in training."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -104,6 +105,32 @@ def test_else_the_seed_splits(digits: Dataset) -> None:
     assert not np.array_equal(other.x, rows.x)
 
 
+def test_either_part_can_be_shuffled_and_what_the_seed_split_is(tmp_path: Path) -> None:
+    order = np.arange(40)
+    spec = write_parts(
+        tmp_path / "a.npz",
+        train=np.repeat(order[:, None], 2, axis=1).astype(float),
+        labels=order,
+        valid=np.repeat(order[:9, None], 2, axis=1).astype(float),
+    )
+    train, validation = (part.shuffled(3) for part in training_rows(load(spec), 0))
+    assert train.labels is not None
+    np.testing.assert_array_equal(train.x[:, 0], train.labels)
+    assert sorted(train.labels) == order.tolist() != train.labels.tolist()
+    assert sorted(validation.x[:, 0]) == order[:9].tolist()
+    np.testing.assert_array_equal(train.shuffled(4).x, train.x)
+    np.testing.assert_array_equal(training_rows(load(spec), 0)[0].shuffled(3).x, train.x)
+
+    split, _ = training_rows(dataclasses.replace(load(spec), validation=None), 0)
+    np.testing.assert_array_equal(split.shuffled(3).x, split.x)
+
+
+def test_flat_levels_are_told_to_be_reshaped(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((50, 784), np.uint8))
+    with pytest.raises(DataError, match=r"\[50, 784\]; .* reshape them to \[rows, height, width\]"):
+        load(f"npy:{tmp_path / 'a.npy'}")
+
+
 def test_an_npy_file(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.full((3, 4, 5), 51, np.uint8))
     data = load(f"npy:{tmp_path / 'a.npy'}")
@@ -159,3 +186,11 @@ def test_training_validates_on_those_rows_and_reads_no_test_part(
     assert "20 rows to train on and 7 to validate" in result.stderr
     with pytest.raises(DataError, match="NaN"):
         load(spec, part="test")
+
+
+def test_published_sets_are_mixed_and_have_the_order_that_they_were_published_in() -> None:
+    for spec, part in (("digits", "train"), ("mnist", "train"), ("mnist", "test")):
+        if spec == "mnist":
+            shared(spec)
+        data = load(spec, part=part, data_dir=SHARED)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(data.shuffled(3).x, data.x)

@@ -187,6 +187,46 @@ def test_parts_in_sub_folders(tmp_path: Path) -> None:
     assert test.labels.tolist() == [1]
 
 
+@pytest.mark.parametrize("name", ["valid", "val", "validation"])
+def test_names_of_the_validation_part(tmp_path: Path, name: str) -> None:
+    for path in ("train/cat/1.png", "train/dog/1.png", "test/dog/1.png", f"{name}/cat/1.png"):
+        save_picture(tmp_path / path)
+    data = load(f"folder:{tmp_path}")
+    assert len(data.x) == 2
+    assert data.validation is not None
+    assert len(data.validation.x) == 1
+
+
+def test_what_is_hidden_changes_no_part_and_is_no_picture(tmp_path: Path) -> None:
+    """Editors and file managers leave folders of thumbnails, and macOS a ._1.png beside 1.png."""
+    for path in ("train/cat/1.png", "train/dog/1.png", "test/dog/1.png"):
+        save_picture(tmp_path / path)
+    before = load(f"folder:{tmp_path}")
+    (tmp_path / ".cache").mkdir()
+    save_picture(tmp_path / "train" / ".thumbs" / "1.png", size=(2, 2))
+    (tmp_path / "train" / "cat" / "._1.png").write_bytes(b"\0\5\x16\7")
+    after = load(f"folder:{tmp_path}")
+    assert after.sha256 == before.sha256
+    assert after.labels is not None
+    assert after.labels.tolist() == [0, 1]
+    assert len(load(f"folder:{tmp_path}", part="test").x) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tests", "tests lies beside test, train, which are parts; move it"),
+        ("valid", "val and valid are both the valid part; keep one"),
+    ],
+)
+def test_sub_folders_that_may_be_parts_or_not(tmp_path: Path, name: str, message: str) -> None:
+    for part in ("train", "test", *(["val"] if name == "valid" else []), name):
+        save_picture(tmp_path / part / "cat" / "1.png")
+    for part in ("train", "test"):
+        with pytest.raises(DataError, match=message):
+            load(f"folder:{tmp_path}", part=part)  # type: ignore[arg-type]
+
+
 def test_unknown_class_to_test_on(tmp_path: Path) -> None:
     for path in ("train/cat/1.png", "test/cow/1.png"):
         save_picture(tmp_path / path)

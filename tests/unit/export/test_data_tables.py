@@ -84,6 +84,17 @@ def test_other_parts_are_standardised_by_train(tmp_path: Path) -> None:
     assert test.columns == data.columns == (Column("a", 1, 1), Column("b", 2, 2))
 
 
+def test_one_name_for_the_validation_part(tmp_path: Path) -> None:
+    write(tmp_path / "train.csv", "a\n1\n3\n")
+    write(tmp_path / "validation.csv", "a\n5\n")
+    validation = load(f"csv:{tmp_path}").validation
+    assert validation is not None
+    assert validation.x.tolist() == [[3]]
+    write(tmp_path / "val.csv", "a\n5\n")
+    with pytest.raises(DataError, match=r"val\.csv and validation\.csv are both the valid part"):
+        load(f"csv:{tmp_path}")
+
+
 def test_a_models_own_columns_are_used(tmp_path: Path) -> None:
     """Rows that a trained model is measured on must be scaled as it was trained."""
     columns = (Column("b", 10, 2), Column("a", 0, 1))

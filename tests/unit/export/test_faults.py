@@ -159,9 +159,7 @@ class LinearGaussian:
     """
 
     def __init__(self, weight: float, lengths: list[float], variance: float) -> None:
-        self.origin = Origin(
-            folder=Path(), name="linear", data_sha256="", beta=None, level=None, columns=()
-        )
+        self.origin = Origin(folder=Path(), name="linear", data_sha256="", beta=None, columns=())
         self.likelihood = Likelihood("gaussian", variance)
         self.latent_dim = len(lengths)
         self.input_shape: tuple[int, ...] = (6,)

@@ -100,7 +100,7 @@ def test_what_comes_next_is_said_beside_the_result(
     assert upper.endswith(f"\n{run}\n")
     assert after_upper == after_prior
 
-    two, after_two = said("fit-prior", version, "--components", 2)
+    two, after_two = said("fit-prior", version, "--components", 2, "--seed", 0)
     assert "\n2 components over 6 of 6 dimensions, " in two
     assert two.endswith(f"\n{version.parent / '2'}\n")
     assert after_two == (
@@ -160,16 +160,52 @@ def test_labels_from_files(
     assert int(str(same["positives"])) + int(str(same["negatives"])) == train_rows
 
 
+def test_labels_as_spreadsheets_and_pandas_write_them(
+    run: Path, marked: Dataset, tmp_path: Path, fit: Fit
+) -> None:
+    assert marked.labels is not None
+    upper = marked.labels % 2
+    assert upper[0] == 1  # or 1.0, which must not be taken for a heading
+    for name, content in (
+        ("bom.csv", "\ufeff" + "\n".join(map(str, upper))),
+        ("floats.csv", "\n".join(f"{label}.0" for label in upper)),
+        ("headed.csv", "\ufeffupper\n" + "\n".join(map(str, upper))),
+    ):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    bom, floats, headed = (
+        fit("fit-attribute", run, "upper", "--labels", tmp_path / f"{name}.csv")
+        for name in ("bom", "floats", "headed")
+    )
+    assert bom == floats == headed
+
+
+def test_a_prior_that_is_worse_than_the_standard_one_warns(
+    run: Path, marked: Dataset, tmp_path: Path, run_command: Run
+) -> None:
+    """With so few rows, and so many components, it is one of these rows only."""
+    np.save(tmp_path / "few.npy", marked.x[:40])
+    data = ("--data", f"npy:{tmp_path / 'few.npy'}", "--components", 2)
+    for options in ((), ("--json",)):
+        result = run_command("fit-prior", run, *data, *options)
+        assert result.exit_code == 0, result.output
+        assert "warning: the fitted prior is worse than N(0, I), by " in result.stderr
+        assert "warning" not in result.stdout
+
+
 def test_refusals_are_one_line(run: Path, spec: str, tmp_path: Path, refused: Refused) -> None:
     data = ("--data", spec)
     np.save(tmp_path / "few.npy", np.ones(3, np.int64))
     np.save(tmp_path / "half.npy", np.full(1797, 0.5))
     (tmp_path / "wide.csv").write_text("0,1\n1,0\n")
     (tmp_path / "labels.txt").write_text("0\n")
+    (tmp_path / "half.csv").write_text("0\n0.5\n")
+    (tmp_path / "huge.csv").write_text("0\n1e300\n")
     assert "'a=b'" in refused("fit-attribute", run, "a=b", *data, "--positive", 3)
     assert "of class 11" in refused("fit-attribute", run, "ellower", *data, "--positive", 11)
     for file, message in (
-        ("few.npy", "the data has 1797 rows"),
+        ("few.npy", "marked.npz has 1797 rows"),
+        ("half.csv", "no whole numbers, one for each row: '0.5' is none"),
+        ("huge.csv", "no whole numbers, one for each row"),
         ("half.npy", "no array of integers or booleans"),
         ("wide.csv", "more than one column"),
         ("labels.txt", ".npy or .csv"),
@@ -196,5 +232,5 @@ def test_a_bundle_outside_a_repository_has_no_next_version(
     version: Path, spec: str, tmp_path: Path, refused: Refused
 ) -> None:
     moved = shutil.move(version, tmp_path / "bundle")
-    said = refused("fit-prior", moved, "--data", spec, "--components", 1)
+    said = refused("fit-prior", moved, "--data", spec, "--components", 1, "--seed", 0)
     assert "REPOSITORY/marked/1" in said

@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import Result
 
-from vaeserve.v1 import bundle, model_pb2
+from vaeserve.v1 import archives, bundle, model_pb2
 from vaeserve_export import npz
 from vaeserve_export.bundling.of_run import export_run
 from vaeserve_export.bundling.verify import verify
@@ -20,6 +20,8 @@ from vaeserve_export.errors import ExportError, VerifyError
 from vaeserve_export.trained.of_bundle import BundleSubject
 from vaeserve_export.trained.of_run import RunSubject
 from vaeserve_export.trained.subject import Subject
+from vaeserve_export.trained.terms import terms
+from vaeserve_export.vae.calibration import summarise
 from vaeserve_export.vae.objective import kl_nats
 
 STATED = {"fp16": model_pb2.PRECISION_FLOAT16, "int8": model_pb2.PRECISION_INT8}
@@ -78,6 +80,23 @@ def test_the_cost_is_small_and_as_stated(reduced: Path, run: Path, precision: st
     assert info.precision_cost_rows == "validation"
     assert info.precision_cost_nats == pytest.approx(cost, abs=0.01)
     assert 0 < abs(info.precision_cost_nats) <= {"fp16": 0.01, "int8": 0.1}[precision]
+
+
+def test_scores_are_placed_among_those_of_its_own_graphs(reduced: Path, repository: Path) -> None:
+    digits = data.load("digits")
+    _, validation = data.split(len(digits.x), 0)
+    scored = terms(BundleSubject.open(reduced), torch.from_numpy(digits.x[validation]), None)
+
+    def percentiles(folder: Path) -> archives.Calibration:
+        info = bundle.read_manifest(folder)
+        content = bundle.read_files(folder, info)[bundle.CALIBRATION]
+        return archives.read_calibration(content, info)
+
+    found = percentiles(reduced)
+    for name, expected in summarise(scored).items():
+        np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-6)
+    exact = percentiles(repository / "digits" / "1")
+    assert np.abs(found.negative_elbo_nats - exact.negative_elbo_nats).max() > 1e-5
 
 
 def test_graphs_are_smaller_and_take_and_give_float32(

@@ -1,5 +1,7 @@
 """The fitted prior, on posteriors whose density is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,43 @@ def test_equal_seeds_give_equal_bytes(three_clusters: Dataset) -> None:
     assert other.entry != one.entry
 
 
+def test_a_source_may_be_sorted(three_clusters: Dataset) -> None:
+    """By its clusters, with a validation part of its own: a sixth of its rows lies in the first."""
+    left = np.flatnonzero(three_clusters.x[:, 0] < -1)
+    few_left = np.delete(three_clusters.x, left[200:], axis=0)
+    learned, held_out = few_left[:-100], few_left[-100:]
+    order = np.argsort(learned[:, 0], kind="stable")
+    fits = [
+        fit_prior(
+            KnownPosteriors(3),
+            dataclasses.replace(
+                three_clusters,
+                x=x,
+                validation=dataclasses.replace(three_clusters, x=held_out),
+            ),
+        )
+        for x in (learned, learned[order])
+    ]
+    assert fits[1].entry.components >= 3
+    nats = [fit.entry.held_out_nats for fit in fits]
+    assert nats[1] == pytest.approx(nats[0], abs=0.2)
+    assert fits[1].warnings == []
+
+
+def test_a_prior_that_is_worse_than_the_standard_one_warns() -> None:
+    mu = np.random.default_rng(0).normal(0, 0.3, (40, 12))
+    fit = fit_prior(KnownPosteriors(12), rows(mu, 0.9), components=1)
+    assert fit.entry.held_out_nats > fit.entry.standard_nats
+    (warning,) = fit.warnings
+    assert warning.startswith("warning: the fitted prior is worse than N(0, I), by ")
+
+
+@pytest.mark.parametrize("seed", [2**32, 2**64 - 1])
+def test_every_seed_of_a_training_fits(three_clusters: Dataset, seed: int) -> None:
+    fit = fit_prior(KnownPosteriors(3), three_clusters, components=3, seed=seed)
+    assert fit.entry.held_out_nats < fit.entry.standard_nats - 1
+
+
 def test_standard_density() -> None:
     z = np.random.default_rng(0).normal(size=(5, 4))
     expected = MultivariateNormal(torch.zeros(4), torch.eye(4)).log_prob(torch.from_numpy(z))  # type: ignore[no-untyped-call]
@@ -96,6 +135,16 @@ def test_standard_density() -> None:
 def test_refusals(three_clusters: Dataset) -> None:
     with pytest.raises(LatentError, match="too few for 500 components"):
         fit_prior(KnownPosteriors(3), three_clusters, components=500)
+    few = three_clusters.take(np.arange(14))
+    with pytest.raises(LatentError, match="11 rows to fit to are too few for 2 components"):
+        fit_prior(KnownPosteriors(3), few, components=2)
+    with pytest.raises(LatentError, match="too few for one component"):
+        fit_prior(KnownPosteriors(3), three_clusters.take(np.arange(4)))
+    wide = rows(np.random.default_rng(0).normal(size=(20, 15)), 0.1)
+    with pytest.raises(
+        LatentError, match=r"15 rows .* covariance of 15 dimensions: use at least 16"
+    ):
+        fit_prior(KnownPosteriors(15), wide)
     with pytest.raises(LatentError, match="no latent dimension is active"):
         fit_prior(KnownPosteriors(2), rows(np.zeros((50, 2)), 1.0))
     with pytest.raises(DataError, match=r"shape \[6\], known takes \[4\]"):

@@ -286,3 +286,15 @@ def test_bernoulli_refuses_values_outside_its_range(vectors: Dataset, tmp_path: 
     with pytest.raises(TrainError, match="use likelihood gaussian"):
         train(SMALL, vectors, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_so_it_does_of_rows_that_only_validate(few_digits: Dataset, tmp_path: Path) -> None:
+    held_out = few_digits.x[:20].copy()
+    held_out[0, 0, 0, 0], held_out[1, 0, 0, 0] = 1.75, -3
+    outside = dataclasses.replace(few_digits, validation=Dataset(held_out, None, None, "held out"))
+    with pytest.raises(TrainError, match=r"its rows for validation have -3 to 1\.75; use likel"):
+        train(SMALL, outside, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    train(
+        dataclasses.replace(SMALL, likelihood="gaussian", epochs=1), outside, tmp_path / "gaussian"
+    )

@@ -258,8 +258,8 @@ def _foot(diagnosis: Diagnosis) -> str:
     )
     if not diagnosis.validation.held_out:
         text += (
-            " A bundle does not say which rows it was trained on: the split of a run with the "
-            "default seed is taken, and overfitting may not show."
+            " The model does not say which rows it was trained on: some of these may be among "
+            "them, and overfitting may not show."
         )
     far = diagnosis.departures
     if far is None:

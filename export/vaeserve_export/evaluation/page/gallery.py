@@ -24,18 +24,20 @@ def reconstructions(diagnosis: Diagnosis, count: int) -> str:
     eps = torch.randn(mu.shape, generator=_generator())
     drawn = reparameterise(mu, log_var, eps)
     return _strips(
+        diagnosis,
         [
             ("input", x, "inputs"),
             ("from mu", diagnosis.subject.decode(mu), "reconstructions from the mean"),
             ("from a draw", diagnosis.subject.decode(drawn), "reconstructions from a draw"),
-        ]
+        ],
     )
 
 
 def samples(diagnosis: Diagnosis, columns: int, rows: int) -> str:
     """Decoded draws from N(0, I)."""
     z = torch.randn(rows * columns, diagnosis.subject.latent_dim, generator=_generator())
-    return strip(diagnosis.subject.decode(z), "decoded draws from the prior", columns)
+    made = _shown(diagnosis, diagnosis.subject.decode(z))
+    return strip(made, "decoded draws from the prior", columns)
 
 
 def interpolations(diagnosis: Diagnosis, steps: int) -> str:
@@ -56,7 +58,7 @@ def interpolations(diagnosis: Diagnosis, steps: int) -> str:
             ("latent", diagnosis.subject.decode(path), "interpolation in latent space"),
             ("pixels", fade, "cross-fade of the pixels"),
         ]
-    return _strips(rows)
+    return _strips(diagnosis, rows)
 
 
 def traversals(diagnosis: Diagnosis, steps: int) -> str:
@@ -70,7 +72,7 @@ def traversals(diagnosis: Diagnosis, steps: int) -> str:
         z[:, dimension] = torch.linspace(-_REACH, _REACH, steps)
         label = f"z{dimension}, {kl[dimension]:.2f} nats"
         rows.append((label, diagnosis.subject.decode(z), f"traversal of z{dimension}"))
-    return _strips(rows)
+    return _strips(diagnosis, rows)
 
 
 def _spread(diagnosis: Diagnosis, count: int) -> Tensor:
@@ -88,12 +90,18 @@ def _spread(diagnosis: Diagnosis, count: int) -> Tensor:
     return torch.from_numpy(data.x[picked])
 
 
-def _strips(rows: list[tuple[str, Tensor, str] | None]) -> str:
+def _shown(diagnosis: Diagnosis, pictures: Tensor) -> Tensor:
+    """Pictures in [0, 1], whatever values the model takes."""
+    data = diagnosis.validation.data
+    return (pictures - data.black) / (data.white - data.black)
+
+
+def _strips(diagnosis: Diagnosis, rows: list[tuple[str, Tensor, str] | None]) -> str:
     """Labelled rows of pictures; None leaves some room."""
     cells = [
         '<div class="apart"></div>'
         if row is None
-        else f"<span>{html.escape(row[0])}</span>{strip(row[1], row[2])}"
+        else f"<span>{html.escape(row[0])}</span>{strip(_shown(diagnosis, row[1]), row[2])}"
         for row in rows
     ]
     return f'<div class="strips">{"".join(cells)}</div>'
