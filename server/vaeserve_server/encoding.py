@@ -22,7 +22,7 @@ def encode(request: pb.EncodeRequest, model: Model) -> Handled:
 def _chosen_outputs(request: pb.EncodeRequest, model: Model, x: arrays.Array) -> Steps:
     outputs = encode_outputs(request.outputs)
     wants_draws = pb.ENCODE_OUTPUT_DRAWS in outputs
-    first_row = rows.check_first_row(request.first_row)
+    first_row = rows.check_first_row(request.first_row, len(x))
     if wants_draws != bool(request.draws):
         raise InvalidArgument(
             "set draws to at least 1 together with the output DRAWS, else leave both out",

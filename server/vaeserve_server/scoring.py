@@ -32,7 +32,7 @@ class _Encoded(NamedTuple):
 def score(request: pb.ScoreRequest, model: Model, metrics: Metrics) -> Steps:
     """Answer a Score."""
     given = rows.input_rows(request.input, model, "input")
-    block = Block(seed_of(request), rows.check_first_row(request.first_row), len(given))
+    block = Block(seed_of(request), rows.check_first_row(request.first_row, len(given)), len(given))
     check_draws(len(given), request.draws, model)
     reply = pb.ScoreResponse(version=model.info.version)
     mu, log_var = yield from run(model.encoder, given)

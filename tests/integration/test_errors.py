@@ -200,6 +200,12 @@ CASES: dict[str, tuple[Any, grpc.StatusCode, str, str | None]] = {
         "model",
     ),
     "first row": (sample(first_row=1 << 40), INVALID, "INVALID_OPTION", "first_row"),
+    "last row of draws": (
+        encode(first_row=(1 << 40) - 1, draws=1, outputs=[pb.ENCODE_OUTPUT_DRAWS]),
+        INVALID,
+        "INVALID_OPTION",
+        "first_row",
+    ),
     "last row": (sample(n=2, first_row=(1 << 40) - 1), INVALID, "INVALID_OPTION", "first_row"),
     "first row of draws": (
         reconstruct(draw=True, first_row=1 << 41),
