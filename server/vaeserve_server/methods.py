@@ -11,14 +11,18 @@ from vaeserve.inference import grpc_service_pb2 as oip_pb
 from vaeserve.v1 import model_service_pb2, vae_service_pb2 as vae_pb
 from vaeserve_server.call import Call, Drive, Handled, Plain, Reply, answer_with, serialised
 from vaeserve_server.catalogue import ModelHandlers
-from vaeserve_server.errors import InvalidArgument
 from vaeserve_server.layouts import Layouts
 from vaeserve_server.oip import OIP_SERVICE, InferHandlers
 from vaeserve_server.oip_catalogue import OipCatalogueHandlers
 from vaeserve_server.vae import VaeHandlers
+from vaeserve_server.wire_walk import check, malformed
 
 VAE_SERVICE = "vaeserve.v1.VaeService"
 MODEL_SERVICE = "vaeserve.v1.ModelService"
+
+# A message of more bytes is looked through before it is parsed: it may be made to grow. Parsing it
+# also takes longer than giving it to another thread.
+LARGE_BYTES = 256 * 1024
 
 UNARY = "unary"
 SERVER_STREAM = "server_stream"
@@ -64,7 +68,7 @@ class Method:
         """What a stream's message asks for: itself, or its parts.
 
         Raises:
-            InvalidArgument: the bytes are no such message.
+            InvalidArgument: the bytes are no such message, or one that would grow.
         """
         return iter((data,) if self.parts is None else self.parts(self._parse(data)))
 
@@ -83,13 +87,12 @@ class Method:
         return self.handler(self._parse(data))
 
     def _parse(self, data: bytes) -> Message:
+        if len(data) > LARGE_BYTES:
+            check(data, self.request_type)
         try:
             return self.request_type.FromString(data)
         except DecodeError as error:
-            kind = self.request_type.DESCRIPTOR.full_name
-            raise InvalidArgument(
-                f"the message is no {kind}", reason="MALFORMED_MESSAGE"
-            ) from error
+            raise malformed(self.request_type.DESCRIPTOR.full_name) from error
 
 
 def oip_methods(infer: InferHandlers, catalogue: OipCatalogueHandlers) -> list[Method]:

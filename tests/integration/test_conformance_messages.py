@@ -3,8 +3,17 @@
 import grpc
 import pytest
 
-from support.oip import infer_request
-from support.raw_calls import ENCODE, OIP, REQUEST, ROWS, VAE, Counts, Ending, channel_to, ending
+from support.raw_calls import (
+    ENCODE,
+    REQUEST,
+    ROWS,
+    VAE,
+    Counts,
+    Ending,
+    channel_to,
+    ending,
+    padded,
+)
 from vaeserve.v1 import vae_service_pb2 as pb
 from vaeserve.v1.arrays import to_tensor
 from vaeserve_server.app import App
@@ -61,13 +70,6 @@ def test_compression(served: App, algorithm: grpc.Compression) -> None:
         assert ending(channel, ENCODE, padded(MIB)) == plain
 
 
-def padded(size: int) -> bytes:
-    """REQUEST with a field that no version of ours has."""
-    return REQUEST + pb.EncodeRequest(model="x" * size).SerializeToString().replace(
-        b"\x0a", b"\xfa\x3f", 1
-    )
-
-
 def test_large_requests(served: App) -> None:
     with channel_to(served) as channel:
         plain = ending(channel, ENCODE, REQUEST)
@@ -76,18 +78,23 @@ def test_large_requests(served: App) -> None:
 
 
 def test_large_replies(transports: dict[str, App]) -> None:
-    """The reply bears the name that the request was given."""
-    request = infer_request("digits_encoder", ROWS)
-    request.id = "x" * (40 * MIB)
+    """A draw is 20 floats."""
+    request = pb.EncodeRequest(
+        model="digits",
+        input=to_tensor(ROWS),
+        outputs=[pb.ENCODE_OUTPUT_DRAWS],
+        draws=25_000,
+        seed=1,
+    )
 
     def answer(app: App) -> Ending:
         with channel_to(app) as channel:
-            return ending(channel, f"{OIP}/ModelInfer", request.SerializeToString())
+            return ending(channel, ENCODE, request.SerializeToString())
 
     lane, standard = map(answer, transports.values())
     assert lane == standard
     assert lane.reply is not None
-    assert len(lane.reply) > 40 * MIB
+    assert len(lane.reply) > 2 * 25_000 * 20 * 4
 
 
 @pytest.mark.parametrize("algorithm", [grpc.Compression.NoCompression, grpc.Compression.Gzip])

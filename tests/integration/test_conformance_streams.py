@@ -3,7 +3,7 @@
 import grpc
 import pytest
 
-from support.raw_calls import ENCODE, REQUEST, VAE, Counts, channel_to, ending
+from support.raw_calls import ENCODE, REQUEST, VAE, Counts, channel_to, ending, padded
 from support.servers import held_engines
 from support.streams import ENCODE_STREAM, Stream
 from vaeserve.v1 import vae_service_pb2 as pb
@@ -91,7 +91,7 @@ def test_leaving_while_the_batch_runs(patient: App, path: str) -> None:
 def test_whoever_does_not_read_is_not_read_either(served: App) -> None:
     """Only a bounded part of a stream is taken on before its answers are."""
     counts = Counts(served, ENCODE_STREAM)
-    large = REQUEST + b"\xfa\x3f\x80\x80\x20" + bytes(512 << 10)
+    large = padded(512 << 10)
     with channel_to(served) as channel:
         stream = Stream(channel, timeout=60)
         stream.send(*[large] * 200)

@@ -156,13 +156,20 @@ CASES: dict[str, tuple[Any, grpc.StatusCode, str, str | None]] = {
         "TOO_MANY_ROWS",
         "draws",
     ),
-    "a million dimensions": (
-        encode(input=tensor(X, shape=[1] * 1_000_000)),
+    "many dimensions": (
+        encode(input=tensor(X, shape=[1] * 200_000)),
         INVALID,
         "INVALID_TENSOR",
         "input",
     ),
-    "a million outputs": (encode(outputs=[1] * 1_000_000), INVALID, "INVALID_OPTION", "outputs"),
+    "a million dimensions": (
+        encode(input=tensor(X, shape=[1] * 1_000_000)),
+        INVALID,
+        "MALFORMED_MESSAGE",
+        "input.shape",
+    ),
+    "many outputs": (encode(outputs=[1] * 200_000), INVALID, "INVALID_OPTION", "outputs"),
+    "a million outputs": (encode(outputs=[1] * 1_000_000), INVALID, "MALFORMED_MESSAGE", "outputs"),
     "values that overflow": (
         encode(model="vectors", input=to_tensor(np.full((1, 6), 3e38, np.float32))),
         INVALID,
@@ -193,8 +200,8 @@ CASES: dict[str, tuple[Any, grpc.StatusCode, str, str | None]] = {
         "NOT_FINITE",
         None,
     ),
-    "a name of a megabyte": (
-        encode(model="\N{PILE OF POO}" * 250_000),
+    "a name of 200 kilobytes": (
+        encode(model="\N{PILE OF POO}" * 50_000),
         MISSING,
         "MODEL_NOT_FOUND",
         "model",

@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from support.servers import series
 from vaeserve.v1 import vae_service_pb2 as pb
 from vaeserve.v1.arrays import to_tensor
+from vaeserve.v1.tensor_pb2 import Tensor
 from vaeserve_server.app import App
 
 VAE = "/vaeserve.v1.VaeService"
@@ -24,6 +25,12 @@ ENCODE = f"{VAE}/Encode"
 ROWS = np.random.default_rng(0).random((2, 1, 8, 8), np.float32)
 REQUEST = pb.EncodeRequest(model="digits", input=to_tensor(ROWS)).SerializeToString()
 """For ENCODE: two rows of `digits`."""
+
+
+def padded(size: int, request: bytes = REQUEST) -> bytes:
+    """A request with an array of so many bytes before its own, which the later one replaces."""
+    return pb.EncodeRequest(input=Tensor(data=bytes(size))).SerializeToString() + request
+
 
 _RICH = "grpc-status-details-bin"
 _DETAILS: tuple[type[Message], ...] = (
