@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
+from vaeserve_server.carrier import Carrier
 from vaeserve_server.core_queue import CoreQueue
-from vaeserve_server.lane_calls import Carrier, Door, Kind, UnaryCall, guarded
+from vaeserve_server.lane_calls import Door, Kind, UnaryCall, guarded
 from vaeserve_server.lane_streams import StreamCall
 from vaeserve_server.methods import UNARY, Method
 from vaeserve_server.metrics import Metrics

@@ -1,6 +1,5 @@
-"""Calls on the lane: where they come in, what they share, and the life of a unary one."""
+"""Calls on the lane: where they come in, and the life of a unary one."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable
@@ -10,92 +9,20 @@ import grpc
 
 from vaeserve_server import core_queue as core
 from vaeserve_server.call import Call
+from vaeserve_server.carrier import Carrier
 from vaeserve_server.core_queue import Event, Trailers
-from vaeserve_server.errors import Unauthenticated
-from vaeserve_server.methods import Method
+from vaeserve_server.errors import Overloaded, Unauthenticated
+from vaeserve_server.methods import LARGE_BYTES, Method
 from vaeserve_server.observers import RpcMetrics
+from vaeserve_server.quota import SMALL_ANSWER
 from vaeserve_server.status import ONE_MESSAGE, RpcStatus, status_of
 from vaeserve_server.timing import ASK, timing_trailer
 from vaeserve_server.tokens import Guard
-
-# Parsing a message of more bytes takes longer than giving it to another thread.
-LARGE_BYTES = 256 * 1024
 
 # Seconds since 1970; a later deadline is none.
 _NEVER = 1e11
 
 NO_MESSAGE: tuple[int, str, Trailers] = (ONE_MESSAGE.code.value[0], ONE_MESSAGE.details, ())
-
-_POLL_S = 0.005
-
-_log = logging.getLogger(__name__)
-
-Defer = Callable[[Callable[[], None]], object]
-
-
-class Carrier:
-    """What all calls of a lane share; its thread alone changes it.
-
-    Attributes:
-        defer: runs a step on another thread.
-        in_flight: calls begun and not over.
-        closed: whether the server has stopped, so that no call may be begun.
-        left_open: calls that were not answered at once.
-        thread: the lane's.
-    """
-
-    def __init__(self, defer: Defer) -> None:
-        """Make it idle."""
-        self.defer = defer
-        self.in_flight = 0
-        self.closed = False
-        self.left_open: list[UnaryCall] = []
-        self.thread = 0
-        self._answers: list[core.Start] = []
-
-    def reply(self, send: core.Start) -> None:
-        """Send the answer of a unary call; on the lane's thread it waits for `send`.
-
-        Python and C-core, taking turns for every answer, would throw each other out of the caches.
-        """
-        if threading.get_ident() == self.thread:
-            self._answers.append(send)
-        else:
-            send()
-
-    def send(self) -> None:
-        """Send the answers that wait; on the lane's thread."""
-        for send in self._answers:
-            try:
-                send()
-            except Exception:  # noqa: BLE001  the other callers get theirs
-                _log.exception("an answer could not be sent")
-        self._answers.clear()
-
-    def over(self, _: Event = None) -> None:
-        """A call needs the queue no longer."""
-        self.in_flight -= 1
-
-    def end_turn(self) -> None:
-        """Send what was answered, and have us told if callers leave that are still unanswered.
-
-        Asking costs about as much as parsing the request; most calls are answered in the turn in
-        which they came, and are spared it.
-        """
-        self.send()
-        for call in self.left_open:
-            if not call.answered:
-                call.watch()
-        self.left_open.clear()
-
-    def wait_until_idle(self, timeout_s: float) -> bool:
-        """Wait until no call needs the queue; False if the time ran out."""
-        end = time.monotonic() + timeout_s
-        while self.in_flight:
-            if time.monotonic() >= end:
-                return False
-            time.sleep(_POLL_S)
-        return True
 
 
 class Door:
@@ -252,7 +179,7 @@ class UnaryCall(LaneCall):
             return
         door.metrics.messages += 1
         if len(data) > LARGE_BYTES:
-            door.carrier.defer(lambda: door.method.answer(data, self, self._reply))
+            door.carrier.large.answer(door.method, data, self, self._reply)
         else:
             door.method.answer(data, self, self._reply)
         if not self.answered:
@@ -272,15 +199,26 @@ class UnaryCall(LaneCall):
         # If nobody watches for the end of the call yet, that is ours to do.
         watched = not self._watching.acquire(blocking=False)
         door = self._door
-        over = door.carrier.over
         if isinstance(outcome, Exception):
-            status = status_of(outcome, door.method.path)
-            self._count(status.code)
-            core.end(self._core, *on_the_wire(status), over, first=True, watched=watched)
+            self._fail(outcome, watched=watched)
             return
+        over: core.Tag = door.carrier.over
+        if len(outcome) > SMALL_ANSWER:
+            try:
+                over = door.carrier.hold(len(outcome))
+            except Overloaded as refusal:
+                self._fail(refusal, watched=watched)
+                return
         door.metrics.succeeded(time.monotonic() - self._began)
         trailers = timing_trailer(self)
         door.carrier.reply(core.reply(self._core, outcome, trailers, over, watched=watched))
+
+    def _fail(self, error: Exception, *, watched: bool) -> None:
+        door = self._door
+        status = status_of(error, door.method.path)
+        self._count(status.code)
+        over = door.carrier.over
+        core.end(self._core, *on_the_wire(status), over, first=True, watched=watched)
 
 
 def on_the_wire(status: RpcStatus) -> tuple[int, str, Trailers]:

@@ -8,8 +8,8 @@ from google.protobuf.message import Message
 
 from vaeserve_server import core_queue as core
 from vaeserve_server.core_queue import Event, Trailers
-from vaeserve_server.lane_calls import LARGE_BYTES, NO_MESSAGE, LaneCall, on_the_wire
-from vaeserve_server.methods import SERVER_STREAM
+from vaeserve_server.lane_calls import NO_MESSAGE, LaneCall, on_the_wire
+from vaeserve_server.methods import LARGE_BYTES, SERVER_STREAM
 from vaeserve_server.status import status_of
 from vaeserve_server.stream import Slot, Window
 from vaeserve_server.timing import timing_trailer
@@ -31,7 +31,7 @@ class StreamCall(LaneCall):
         self._sending = False
         self._sent_status = grpc.StatusCode.OK
         self._lock = threading.Lock()
-        self._window = Window()
+        self._window = Window(self._door.carrier.unread)
         core.watch(self._core, self._closed)
         self._pull()
 
@@ -88,21 +88,22 @@ class StreamCall(LaneCall):
             self._pull()
 
     def _answer(self, request: bytes | Message, slot: Slot) -> None:
-        answer = partial(self._door.method.answer, request, self, partial(self._fill, slot))
+        door = self._door
+        fill = partial(self._fill, slot)
         if isinstance(request, bytes) and len(request) > LARGE_BYTES:
-            self._door.carrier.defer(answer)
+            door.carrier.large.answer(door.method, request, self, fill)
         else:
-            answer()
+            door.method.answer(request, self, fill)
 
     def _fill(self, slot: Slot, outcome: bytes | Exception) -> None:
         self.begun = True
         with self._lock:
-            slot.outcome = outcome
+            self._window.fill(slot, outcome)
             self._send()
 
     def _end_with(self, error: Exception) -> None:
         """Let the stream end with an error, once all before it is answered."""
-        self._window.place(0).outcome = error
+        self._window.fill(self._window.place(0), error)
         self._window.half_closed = True
         self._send()
 
@@ -127,6 +128,7 @@ class StreamCall(LaneCall):
     def _sent(self, _: Event) -> None:
         with self._lock:
             self._sending = False
+            self._window.sent()
             if self._door.method.parts is None:
                 self._read_on()
                 self._send()
@@ -142,6 +144,7 @@ class StreamCall(LaneCall):
         with self._lock:
             self.cancelled = True
             self._over = True
+            self._window.close()
             self._count(self._end_of(event, self._sent_status))
         self._door.carrier.over()
 

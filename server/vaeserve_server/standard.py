@@ -10,16 +10,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 import grpc
 
 from vaeserve_server.call import Call
+from vaeserve_server.large_messages import LargeMessages, Step
 from vaeserve_server.methods import SERVER_STREAM, UNARY, Method
 from vaeserve_server.metrics import Metrics
 from vaeserve_server.observers import RpcMetrics
 from vaeserve_server.patience import Patience
+from vaeserve_server.quota import SMALL_ANSWER, Quota, unread_answers
+from vaeserve_server.standard_streams import Shared, StreamCall
 from vaeserve_server.status import ONE_MESSAGE, status_of
-from vaeserve_server.stream import MOST_BYTES, WINDOW
 from vaeserve_server.timing import ASK, timing_trailer
 from vaeserve_server.tokens import Guard
 
@@ -28,6 +31,9 @@ MAX_CALLS = 512
 
 PATIENCE_S = 60.0
 """What a call's one message may take to come: 64 MiB at 9 Mbit/s."""
+
+# Large messages that are parsed at a time, as on the lane: each takes its own size once more.
+_PARSED_AT_ONCE = 2
 
 
 def new_pool(threads: int, name: str, ends: ExitStack) -> ThreadPoolExecutor:
@@ -56,11 +62,14 @@ def add_methods(
         pool: what they run in.
         patience: ends calls whose one message does not come.
     """
+    shared = Shared(LargeMessages(_a_few_at_a_time()), unread_answers())
     by_service: dict[str, dict[str, grpc.RpcMethodHandler[bytes, bytes]]] = {}
     for method in methods:
         _, service, name = method.path.split("/")
         rpc = metrics.rpc(method.path, method.kind)
-        by_service.setdefault(service, {})[name] = _handler(method, rpc, guard, pool, patience)
+        by_service.setdefault(service, {})[name] = _handler(
+            method, rpc, shared, guard=guard, pool=pool, patience=patience
+        )
     for service, handlers in by_service.items():
         server.add_registered_method_handlers(service, handlers)
 
@@ -92,9 +101,21 @@ class NoMessage(Exception):
     """A call without its one message."""
 
 
+def _a_few_at_a_time() -> Callable[[Step], None]:
+    turns = threading.Semaphore(_PARSED_AT_ONCE)
+
+    def run(step: Step) -> None:
+        with turns:
+            step()
+
+    return run
+
+
 def _handler(
     method: Method,
     metrics: RpcMetrics,
+    shared: Shared,
+    *,
     guard: Guard | None,
     pool: ThreadPoolExecutor,
     patience: Patience,
@@ -107,7 +128,9 @@ def _handler(
                     guard(context.invocation_metadata())
                 data = one_message(messages, context, patience)
                 metrics.received()
-                reply = _answer(method, data, counted.call)
+                reply = _answer(method, data, counted.call, shared)
+                if len(reply) > SMALL_ANSWER:
+                    _hold(len(reply), context, shared.unread)
                 context.set_trailing_metadata(timing_trailer(counted.call))
                 return reply
 
@@ -120,9 +143,7 @@ def _handler(
                 guard(context.invocation_metadata())
             if method.kind == SERVER_STREAM:
                 messages = iter((one_message(messages, context, patience),))
-            for reply in _answers(method, messages, counted.call, metrics):
-                metrics.sent()
-                yield reply
+            yield from StreamCall(method, counted.call, metrics, shared).answers(messages)
             context.set_trailing_metadata(timing_trailer(counted.call))
 
     run_in_pool(stream, pool)
@@ -170,91 +191,19 @@ class Counted:
         self.call.cancelled = True
 
 
-def _answer(method: Method, data: bytes, call: Call) -> bytes:
+def _hold(size: int, context: grpc.ServicerContext, unread: Quota) -> None:
+    """Count a large answer until its call is over."""
+    unread.acquire(size)
+    release = partial(unread.release, size)
+    if not context.add_callback(release):
+        release()
+
+
+def _answer(method: Method, data: bytes, call: Call, shared: Shared) -> bytes:
     """Wait for the outcome of one request; its error is raised."""
     replies: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
-    method.answer(data, call, replies.put)
+    shared.answer(method, data, call, replies.put)
     outcome = replies.get()
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
-
-
-def _answers(
-    method: Method, messages: Iterator[bytes], call: Call, metrics: RpcMetrics
-) -> Iterator[bytes]:
-    """Answer a stream's requests in order, several of them at a time.
-
-    Another thread reads them, for whoever waits for the next request cannot also wait for an
-    answer.
-    """
-    room = _Room()
-    slots: queue.SimpleQueue[tuple[queue.SimpleQueue[bytes | Exception], int] | None]
-    slots = queue.SimpleQueue()
-
-    def read() -> None:
-        slot: queue.SimpleQueue[bytes | Exception]
-        try:
-            for data in messages:
-                metrics.received()
-                for request in method.requests(data):
-                    if not room.enter(len(data)):
-                        return
-                    slot = queue.SimpleQueue()
-                    slots.put((slot, len(data)))
-                    method.answer(request, call, slot.put)
-        except Exception as error:  # noqa: BLE001  the stream ends with it
-            slot = queue.SimpleQueue()
-            # grpcio says no more than this of a caller who is gone.
-            left = isinstance(error, grpc.RpcError)
-            slot.put(call.left(time.monotonic()) if left else error)
-            slots.put((slot, 0))
-        finally:
-            slots.put(None)
-
-    reader = threading.Thread(target=read, name="stream-reader", daemon=True)
-    reader.start()
-    try:
-        while (taken := slots.get()) is not None:
-            slot, size = taken
-            outcome = slot.get()
-            call.begun = True
-            if isinstance(outcome, Exception):
-                raise outcome
-            yield outcome
-            room.leave(size)
-    finally:
-        call.cancelled = True
-        room.close()
-
-
-class _Room:
-    """How many requests of a stream may be unanswered, and how many bytes they may hold."""
-
-    def __init__(self) -> None:
-        self._requests = 0
-        self._bytes = 0
-        self._closed = False
-        self._changed = threading.Condition()
-
-    def enter(self, size: int) -> bool:
-        """Wait for room for a request of so many bytes; False once nobody reads the answers."""
-        with self._changed:
-            while not self._closed and (self._requests >= WINDOW or self._bytes >= MOST_BYTES):
-                self._changed.wait()
-            self._requests += 1
-            self._bytes += size
-            return not self._closed
-
-    def leave(self, size: int) -> None:
-        """Its answer has been read."""
-        with self._changed:
-            self._requests -= 1
-            self._bytes -= size
-            self._changed.notify()
-
-    def close(self) -> None:
-        """Nobody reads any more."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()

@@ -209,17 +209,25 @@ def test_messages_are_batched_with_everybody_elses(threaded: App) -> None:
         held_engines() as engines,
     ):
         stub = VaeServiceStub(channel)
+        requests = Requests()
+        call = stub.EncodeStream(iter(requests), timeout=60)
+        requests.send(encode(1))
+        engines.wait_for_a_run()
+        engines.let_one_pass()
+        next(call)  # how large answers are is known now
         first = pool.submit(stub.Encode, encode(1), timeout=60)
         engines.wait_for_a_run()
         unary = [pool.submit(stub.Encode, encode(2, seed), timeout=60) for seed in (1, 2)]
-        call = stub.EncodeStream(iter([encode(3, seed) for seed in range(5)]), timeout=60)
+        for seed in range(5):
+            requests.send(encode(3, seed))
+        requests.half_close()
         wait_for(threaded, f"vaeserve_queue_rows{{{GRAPH}}}", 2 * 2 + 5 * 3)
         engines.release()
         answers = list(call)
         assert first.result(30).mu.shape == [1, 20]
         samples = series(threaded)
-        assert samples[f"vaeserve_batch_rows_count{{{GRAPH}}}"] == 2
-        assert samples[f"vaeserve_batch_rows_sum{{{GRAPH}}}"] == 1 + 2 * 2 + 5 * 3
+        assert samples[f"vaeserve_batch_rows_count{{{GRAPH}}}"] == 3
+        assert samples[f"vaeserve_batch_rows_sum{{{GRAPH}}}"] == 1 + 1 + 2 * 2 + 5 * 3
         assert answers == [stub.Encode(encode(3, seed), timeout=60) for seed in range(5)]
         for seed, answer in zip((1, 2), unary, strict=True):
             assert answer.result(30) == stub.Encode(encode(2, seed), timeout=60)
@@ -232,10 +240,9 @@ def test_a_stream_that_is_cancelled_takes_nobody_along(threaded: App) -> None:
         engines.wait_for_a_run()
         requests = Requests()
         leaver: Any = stub.EncodeStream(iter(requests), timeout=60)
-        for seed in range(3):
-            requests.send(encode(2, seed))
+        requests.send(encode(6))
         stayer = stub.Encode.future(encode(4), timeout=60)
-        wait_for(threaded, f"vaeserve_queue_rows{{{GRAPH}}}", 3 * 2 + 4)
+        wait_for(threaded, f"vaeserve_queue_rows{{{GRAPH}}}", 6 + 4)
         leaver.cancel()
         requests.half_close()
         assert leaver.cancelled()
