@@ -223,3 +223,21 @@ def test_answers_of_streams_that_are_not_read_are_bounded(tight: App, transport:
         streamed.end()
         code, answers = streamed.rest()
         assert (code, len(answers)) == (Code.OK, 10)
+
+
+def test_a_stream_that_is_left_lets_go_of_its_answers(tight: App) -> None:
+    """A small one comes first, so that several large ones are made before any is read."""
+    small = pb.DecodeRequest(model="rgb", latents=to_tensor(np.zeros((1, 5), np.float32)))
+    counts = Counts(tight, DECODE_STREAM)
+    with channel_to(tight) as channel:
+        with wire_to(tight) as wire:
+            wire.open(window=16_000)
+            call_blindly(wire, 1, DECODE_STREAM, small.SerializeToString(), *[LARGE_ANSWER] * 8)
+            until(lambda: ending(channel, DECODE, LARGE_ANSWER).code, Code.RESOURCE_EXHAUSTED)
+        counts.settle_somehow()
+        calls = Counts(tight, DECODE)
+        with wire_to(tight) as wire:
+            wire.open(window=0)
+            for number in range(2):
+                call_blindly(wire, 2 * number + 1, DECODE, LARGE_ANSWER)
+            until(lambda: calls().get("OK"), 2)
