@@ -125,6 +125,8 @@ class _Walk:
 
     def _varint(self, at: int, end: int) -> tuple[int, int]:
         """The number that begins at a position, and where it ends."""
+        if at < end and self._data[at] < 0x80:
+            return self._data[at], at + 1  # the commonest
         value = 0
         for position, byte in enumerate(self._data[at : min(end, at + _MOST_VARINT_BYTES)]):
             value |= (byte & 0x7F) << 7 * position
