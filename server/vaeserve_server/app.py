@@ -148,17 +148,20 @@ class App:
         self._draining = True
         if self._catalogue is not None:
             self._catalogue.drain()
-            self._wait_until_idle(end)
-            self._catalogue.close(max(0.0, end - time.monotonic()))
+            self._wait_until_answered(self._catalogue, end)
         self._health.end()
+        # It sends callers elsewhere and waits for those that are left, which go on from run to run.
         self._transport.stop(max(0.0, end - time.monotonic()))
+        if self._catalogue is not None:
+            self._catalogue.close(max(0.0, end - time.monotonic()))
         if self._endpoint is not None:
             self._endpoint.shutdown()
             self._endpoint.server_close()
 
-    def _wait_until_idle(self, end: float) -> None:
-        """Let the calls that were begun go through all their runs, until a monotonic time."""
-        while self.metrics.open_calls and time.monotonic() < end:
+    @staticmethod
+    def _wait_until_answered(catalogue: Catalogue, end: float) -> None:
+        """Let what was admitted be answered, until a monotonic time."""
+        while catalogue.in_flight and time.monotonic() < end:
             time.sleep(_POLL_S)
 
     def _batcher_died(self, cause: BaseException) -> None:

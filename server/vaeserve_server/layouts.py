@@ -21,6 +21,9 @@ _MOST_SIZES = 256
 _MOST_LAYOUTS = 4
 _MOST_FRAME = 512
 
+# Of the sizes that have no room, one in so many gets it.
+_MAKES_ROOM = 32
+
 # Messages of one size that may be tried in vain, each at the cost of parsing it twice.
 _MOST_TRIES = 16
 
@@ -42,6 +45,7 @@ class Layouts:
         """Know nothing."""
         self._by_size: dict[int, tuple[_Layout, ...]] = {}
         self._tries: dict[int, int] = {}
+        self._newer = 0
         self._learning = threading.Lock()
 
     def find(self, data: bytes) -> Plain | None:
@@ -96,7 +100,11 @@ class Layouts:
             if tries >= _MOST_TRIES:
                 return False
             if not tries and len(self._tries) >= _MOST_SIZES:
-                # The oldest size makes room; if it is still sent, it is learnt again.
+                # The oldest size makes room; if it is still sent, it is learnt again. Not for every
+                # new one: learning costs more than parsing, and there may be more than have room.
+                self._newer = (self._newer + 1) % _MAKES_ROOM
+                if self._newer:
+                    return False
                 oldest = next(iter(self._tries))
                 del self._tries[oldest]
                 self._by_size.pop(oldest, None)

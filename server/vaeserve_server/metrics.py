@@ -108,11 +108,6 @@ class Metrics:
         """Every series as Prometheus text."""
         return generate_latest(self.series.registry)
 
-    @property
-    def open_calls(self) -> int:
-        """Calls of all methods that were begun and not yet answered."""
-        return sum(each.open_calls for each in self._rpcs)
-
     def activity(self) -> int:
         """A number that changes with every call begun or answered; it costs next to nothing."""
         return sum(each.activity() for each in self._rpcs)

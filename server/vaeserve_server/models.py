@@ -129,6 +129,11 @@ class Catalogue:
         """Whether every model folder of the repository is served, if in an older version."""
         return bool(self.models) and not self.problems.keys() - self.models.keys()
 
+    @property
+    def in_flight(self) -> int:
+        """Requests admitted to any graph and not yet answered."""
+        return sum(batcher.in_flight for batcher in self._batchers)
+
     def drain(self) -> None:
         """Refuse calls that have not been begun, in every model."""
         for batcher in self._batchers:

@@ -107,11 +107,6 @@ class RpcMetrics:
             self._handled[code].inc()
             self._seconds.observe(seconds)
 
-    @property
-    def open_calls(self) -> int:
-        """Calls that were begun and not yet answered."""
-        return self.calls - self._seconds.count
-
     def activity(self) -> int:
         """A number that changes with every call begun or answered."""
         return self.calls + self._seconds.count
