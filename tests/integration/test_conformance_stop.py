@@ -122,6 +122,32 @@ def test_a_stream_of_samples_is_finished(own_repository: Path, transport: str) -
         assert stopping.wait(GRACE_S / 2)
 
 
+def test_a_call_that_stays_open_keeps_nobody_on_a_server_that_stops(
+    own_repository: Path, transport: str
+) -> None:
+    app = make_app(own_repository, transport=transport)
+    app.start()
+    with channel_to(app) as channel:
+        stream = Stream(channel)
+        stream.send(REQUEST)
+        assert next(stream.answers)
+        stopping = Stopping(app)
+        until(lambda: listens(app), False)  # so that others connect elsewhere
+        stream.send(REQUEST)
+        stream.end()
+        code, replies = stream.rest()
+        assert (code, len(replies)) == (Code.OK, 1)
+        assert stopping.wait(GRACE_S / 2)
+
+
+def listens(app: App) -> bool:
+    try:
+        with wire_to(app):
+            return True
+    except ConnectionError:
+        return False
+
+
 def test_what_never_ends_is_ended_with_the_grace(own_repository: Path, transport: str) -> None:
     before = set(threading.enumerate())
     app = make_app(own_repository, transport=transport)

@@ -12,7 +12,7 @@ from grpc import aio
 
 from vaeserve import _requests
 from vaeserve._async_connection import AsyncConnection, held_by_task
-from vaeserve._channel import remaining
+from vaeserve._channel import LOOK_TIMEOUT, remaining
 from vaeserve._errors import InvalidInput, NotFound, VaeserveError
 from vaeserve._info import ModelInfo
 from vaeserve._latency import BatchTime, asked, with_latency
@@ -58,8 +58,9 @@ class AsyncHandle:
 
     async def _changed(self, info: ModelInfo, deadline: float) -> bool:
         """As `Handle._changed`."""
+        soon = self._connection.deadline(LOOK_TIMEOUT)
         try:
-            found = await self._get_model(deadline)
+            found = await self._get_model(min(deadline, soon))
         except VaeserveError:
             return False
         if found == info:

@@ -34,6 +34,9 @@ DEFAULT_RETRIES = 3
 
 _VAE_SERVICE = "vaeserve.v1.VaeService"
 _MODEL_SERVICE = "vaeserve.v1.ModelService"
+LOOK_TIMEOUT = 1.0
+"""Seconds, at most, to find out whether a model has changed, while a refusal waits to be told."""
+
 ServiceConfig = dict[str, object]
 
 _LONGEST_TIMEOUT = 4e6  # what gRPC and every platform's locks can wait for

@@ -8,7 +8,7 @@ from functools import partial
 import grpc
 
 from vaeserve import _requests
-from vaeserve._channel import remaining
+from vaeserve._channel import LOOK_TIMEOUT, remaining
 from vaeserve._connection import Connection, Pending, held
 from vaeserve._errors import InvalidInput, NotFound, VaeserveError
 from vaeserve._info import ModelInfo
@@ -59,10 +59,11 @@ class Handle:
     def _changed(self, info: ModelInfo, deadline: float) -> bool:
         """Look, after a refusal, whether the model is another by now, and note what it is.
 
-        Other calls go on by what is known meanwhile.
+        Other calls go on by what is known meanwhile. A server that hangs keeps no refusal back.
         """
+        soon = self._connection.deadline(LOOK_TIMEOUT)
         try:
-            found = self._get_model(deadline)
+            found = self._get_model(min(deadline, soon))
         except VaeserveError:  # the refusal says more
             return False
         if found == info:

@@ -20,6 +20,9 @@ from vaeserve._latents import Array
 
 _GAP = 2  # pixels between the pictures of a grid
 
+# A folder that is another's, and a file that a container was given by itself.
+_OVERWRITTEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY}
+
 
 def write_arrays(path: Path | None, kind: str, arrays: Mapping[str, Any]) -> None:
     """Write npz with every array that is not None, or npy with the first one.
@@ -138,13 +141,19 @@ def _write_out(content: memoryview) -> None:
 
 
 def _replace(path: Path, content: memoryview) -> None:
-    """Put the content where a file is or will be; what fails leaves the older one as it was."""
+    """Put the content where a file is or will be; what fails leaves the older one as it was.
+
+    Only where nothing may stand beside a file, or it cannot be exchanged, is it overwritten.
+    """
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         fresh.write_bytes(content)
         if path.exists():
             fresh.chmod(stat.S_IMODE(path.stat().st_mode))
         fresh.replace(path)
-    except OSError:
-        fresh.unlink(missing_ok=True)
-        raise
+    except OSError as exc:
+        if fresh.exists():
+            fresh.unlink()
+        if exc.errno not in _OVERWRITTEN:
+            raise
+        path.write_bytes(content)

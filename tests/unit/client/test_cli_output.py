@@ -2,6 +2,7 @@
 
 import errno
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,25 @@ def test_a_write_that_fails_leaves_the_older_file(
     assert result.exit_code == 1
     assert result.output == f"Error: {out} cannot be written: No space left on device\n"
     assert out.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize("step", ["write_bytes", "replace"])
+def test_a_file_that_can_only_be_overwritten_is(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    out = tmp_path / "x.npy"
+    out.write_bytes(b"older")
+    real = getattr(Path, step)
+
+    def refused(path: Path, *rest: Any) -> Any:
+        if path.name.startswith("."):
+            raise OSError(errno.EACCES if step == "write_bytes" else errno.EBUSY, "no")
+        return real(path, *rest)
+
+    monkeypatch.setattr(Path, step, refused)
+    ran("sample", script.address, "--model", "digits", "-n", 3, "-o", out)
+    assert np.load(out).shape == (3, 2, 3)
     assert list(tmp_path.iterdir()) == [out]
 
 
