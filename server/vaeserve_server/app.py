@@ -203,7 +203,7 @@ class App:
 
     def _served(self) -> Catalogue:
         if self._draining:
-            raise Unavailable("the server is shutting down", reason="DRAINING")
+            raise Unavailable.draining()
         return self._loaded()
 
     def _loaded(self) -> Catalogue:

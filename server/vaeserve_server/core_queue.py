@@ -176,6 +176,10 @@ def end(
     call.start_server_batch(operations, tag)
 
 
+def nothing(_: Event) -> None:
+    """The tag of an event that nobody waits for."""
+
+
 def problem() -> str | None:
     """Try the whole life of a call on the installed grpcio.
 

@@ -106,6 +106,11 @@ class OutOfMemory(ServiceFault):
 class Unavailable(ServiceFault):
     """UNAVAILABLE: loading (LOADING) or shutting down (DRAINING)."""
 
+    @classmethod
+    def draining(cls) -> "Unavailable":
+        """What a server says that stops."""
+        return cls("the server is shutting down", reason="DRAINING")
+
 
 class StartupError(Exception):
     """The server cannot start; the message says what to do.

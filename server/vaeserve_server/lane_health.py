@@ -41,7 +41,7 @@ class WatchCall(LaneCall):
         if self.cancelled:
             return
         if data is None:
-            core.end(self._core, *NO_MESSAGE, _nothing, first=True, watched=True)
+            core.end(self._core, *NO_MESSAGE, core.nothing, first=True, watched=True)
         else:
             self._door.method.answer(data, self, self._asked)
 
@@ -54,14 +54,14 @@ class WatchCall(LaneCall):
 
     def _send(self, state: bytes | None) -> None:
         if state is None:
-            self._end(Unavailable("the server is shutting down", reason="DRAINING"))
+            self._end(Unavailable.draining())
             return
         core.send_message(self._core, state, self._taken, first=self._first)
         self._first = False
 
     def _end(self, error: Exception) -> None:
         status = on_the_wire(status_of(error, self._door.method.path))
-        core.end(self._core, *status, _nothing, first=self._first, watched=True)
+        core.end(self._core, *status, core.nothing, first=self._first, watched=True)
 
     def _taken(self, _: Event) -> None:
         self._watcher.taken()
@@ -71,7 +71,3 @@ class WatchCall(LaneCall):
         if self._service is not None:
             self._health.end_watch(self._service, self._watcher)
         self._door.carrier.over()
-
-
-def _nothing(_: Event) -> None:
-    """An event that nobody waits for."""

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from vaeserve_server import core_queue as core
 from vaeserve_server.core_queue import Event, Trailers
 from vaeserve_server.lane_calls import NO_MESSAGE, LaneCall, on_the_wire
-from vaeserve_server.methods import LARGE_BYTES, SERVER_STREAM
+from vaeserve_server.methods import SERVER_STREAM
 from vaeserve_server.status import status_of
 from vaeserve_server.stream import Slot, Window
 from vaeserve_server.timing import timing_trailer
@@ -89,11 +89,7 @@ class StreamCall(LaneCall):
 
     def _answer(self, request: bytes | Message, slot: Slot) -> None:
         door = self._door
-        fill = partial(self._fill, slot)
-        if isinstance(request, bytes) and len(request) > LARGE_BYTES:
-            door.carrier.large.answer(door.method, request, self, fill)
-        else:
-            door.method.answer(request, self, fill)
+        door.carrier.large.answer(door.method, request, self, partial(self._fill, slot))
 
     def _fill(self, slot: Slot, outcome: bytes | Exception) -> None:
         self.begun = True
@@ -138,7 +134,7 @@ class StreamCall(LaneCall):
     def _end(self, status: grpc.StatusCode, code: int, details: str, trailers: Trailers) -> None:
         self._over = True
         self._sent_status = status
-        core.end(self._core, code, details, trailers, _nothing, first=self._first, watched=True)
+        core.end(self._core, code, details, trailers, core.nothing, first=self._first, watched=True)
 
     def _closed(self, event: Event) -> None:
         with self._lock:
@@ -147,7 +143,3 @@ class StreamCall(LaneCall):
             self._window.close()
             self._count(self._end_of(event, self._sent_status))
         self._door.carrier.over()
-
-
-def _nothing(_: Event) -> None:
-    """An event that nobody waits for."""

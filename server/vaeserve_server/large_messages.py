@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from google.protobuf.message import Message
+
 from vaeserve_server.call import Call, Reply
 from vaeserve_server.errors import Overloaded
-from vaeserve_server.methods import Method
+from vaeserve_server.methods import LARGE_BYTES, Method
 from vaeserve_server.quota import Quota
 
 MOST_WAITING_BYTES = 256 * 1024 * 1024
@@ -27,8 +29,14 @@ class LargeMessages:
         self._run = run
         self._waiting = Quota(MOST_WAITING_BYTES, "large messages")
 
-    def answer(self, method: Method, data: bytes, call: Call, reply: Reply) -> None:
-        """Have a message answered in its turn, or refused where too many wait."""
+    def answer(self, method: Method, request: bytes | Message, call: Call, reply: Reply) -> None:
+        """Have a request answered: a large message in its turn, or not where too many wait."""
+        if isinstance(request, bytes) and len(request) > LARGE_BYTES:
+            self._defer(method, request, call, reply)
+        else:
+            method.answer(request, call, reply)
+
+    def _defer(self, method: Method, data: bytes, call: Call, reply: Reply) -> None:
         try:
             self._waiting.acquire(len(data))
         except Overloaded as refusal:

@@ -263,7 +263,7 @@ def end_of(cause: BaseException | None) -> Exception:
         cause: a bug; a lost device, in whose place another server may; None for the server's end.
     """
     if cause is None:
-        return Unavailable("the server is shutting down", reason="DRAINING")
+        return Unavailable.draining()
     if isinstance(cause, EngineLostError):
         return Unavailable("the device has failed, the server is ending", reason="DRAINING")
     return RuntimeError("the batcher has died; the log says of what")

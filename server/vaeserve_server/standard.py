@@ -202,7 +202,7 @@ def _hold(size: int, context: grpc.ServicerContext, unread: Quota) -> None:
 def _answer(method: Method, data: bytes, call: Call, shared: Shared) -> bytes:
     """Wait for the outcome of one request; its error is raised."""
     replies: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
-    shared.answer(method, data, call, replies.put)
+    shared.large.answer(method, data, call, replies.put)
     outcome = replies.get()
     if isinstance(outcome, Exception):
         raise outcome

@@ -50,9 +50,7 @@ def add_health(server: grpc.Server, health: Health, ends: ExitStack) -> None:
             (service,) = services
             if isinstance(service, Exception):
                 raise service
-        ending = status_of(
-            Unavailable("the server is shutting down", reason="DRAINING"), health.watch.path
-        )
+        ending = status_of(Unavailable.draining(), health.watch.path)
         context.set_code(ending.code)  # if it is we who end it
         context.set_details(ending.details)
         context.set_trailing_metadata(ending.trailing_metadata)

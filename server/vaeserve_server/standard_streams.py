@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import grpc
 
-from vaeserve_server.call import Call, Reply
+from vaeserve_server.call import Call
 from vaeserve_server.large_messages import LargeMessages
-from vaeserve_server.methods import LARGE_BYTES, Method
+from vaeserve_server.methods import Method
 from vaeserve_server.observers import RpcMetrics
 from vaeserve_server.quota import Quota
-from vaeserve_server.stream import Outcome, Request, Slot, Window
+from vaeserve_server.stream import Outcome, Slot, Window
 
 
 class Shared(NamedTuple):
@@ -29,13 +29,6 @@ class Shared(NamedTuple):
 
     large: LargeMessages
     unread: Quota
-
-    def answer(self, method: Method, request: Request, call: Call, reply: Reply) -> None:
-        """Have a request answered, a large message in its turn."""
-        if isinstance(request, bytes) and len(request) > LARGE_BYTES:
-            self.large.answer(method, request, call, reply)
-        else:
-            method.answer(request, call, reply)
 
 
 class StreamCall:
@@ -96,7 +89,7 @@ class StreamCall:
                     if slot is None:
                         return
                     fill = partial(self._fill, slot)
-                    self._shared.answer(self._method, request, self._call, fill)
+                    self._shared.large.answer(self._method, request, self._call, fill)
         except Exception as failure:  # noqa: BLE001  the stream ends with it
             # grpcio says no more than this of a caller who is gone.
             left = isinstance(failure, grpc.RpcError)
