@@ -90,7 +90,8 @@ class InferHandlers:
             draw = None
             if options.draw:
                 seed = rows.choose_seed() if options.seed is None else options.seed
-                draw = phases.Draw(seed, options.first_row, options.temperature)
+                first_row = rows.check_first_row(options.first_row, len(values))
+                draw = phases.Draw(seed, first_row, options.temperature)
             (x_hat,) = yield from phases.reconstructed(model.vae, values, draw, self._metrics)
         pictures = phases.pictures(x_hat, model.vae, levels=options.levels)
         reply = make_reply(request, model, wanted, (pictures,), seed)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vaeserve.inference import grpc_service_pb2 as pb
-from vaeserve_server import rows
 from vaeserve_server.errors import InvalidArgument, LatentSpaceMismatch
 from vaeserve_server.oip_models import OipModel, Part
 
@@ -79,7 +78,7 @@ def read_options(parameters: Mapping[str, pb.InferParameter], model: OipModel) -
     return Options(
         draw=draw,
         seed=_natural(parameters, "seed") if "seed" in names else None,
-        first_row=_first_row(parameters) if "first_row" in names else 0,
+        first_row=_natural(parameters, "first_row") if "first_row" in names else 0,
         temperature=_temperature(parameters) if "temperature" in names else 1.0,
         levels=_X_HAT_DATATYPE in names and _levels(parameters, model),
     )
@@ -135,10 +134,6 @@ def _check_latent_space(parameters: Mapping[str, pb.InferParameter], model: OipM
             f"these latents are of space {space[:_SHOWN]}; model {model.name!r} has {own}: "
             "encode again with this model"
         )
-
-
-def _first_row(parameters: Mapping[str, pb.InferParameter]) -> int:
-    return rows.check_first_row(_natural(parameters, "first_row"))
 
 
 def _temperature(parameters: Mapping[str, pb.InferParameter]) -> float:

@@ -124,7 +124,7 @@ def check_rows(rows: int, model: Model, field: str) -> None:
         )
 
 
-def check_first_row(first_row: int, n: int = 1) -> int:
+def check_first_row(first_row: int, n: int) -> int:
     """Row numbers end where a row's noise would run into the next draw's.
 
     Args:

@@ -189,6 +189,12 @@ CASES: dict[str, tuple[pb.ModelInferRequest, grpc.StatusCode, str, str | None]] 
         "INVALID_OPTION",
         "parameters[seed]",
     ),
+    "the last row": (
+        options(draw=True, first_row=2**40 - 1),
+        INVALID,
+        "INVALID_OPTION",
+        "first_row",
+    ),
     "a negative seed": (
         options(draw=True, seed=-3),
         INVALID,
