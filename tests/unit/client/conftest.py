@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from unit.client.held_server import Held
 from unit.client.scripted_server import Script, serving
 from vaeserve import AsyncClient, AsyncModel, Client
 
@@ -76,3 +77,13 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
 @pytest.fixture
 def client(connect: Connect, script: Script) -> Client:
     return connect(script.address)
+
+
+@pytest.fixture
+def held() -> Iterator[Held]:
+    with serving(Held()) as script:
+        assert isinstance(script, Held)
+        try:
+            yield script
+        finally:
+            script.answer.set()

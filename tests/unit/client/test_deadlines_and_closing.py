@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,37 +15,13 @@ import pytest
 
 import vaeserve
 from unit.client.command_line import vaeserve as vaeserve_command
+from unit.client.held_server import Held
 from unit.client.scripted_model import pictures
 from unit.client.scripted_server import Failure, Script, serving
 from vaeserve import AsyncClient, Client, _channel
 from vaeserve.v1 import vae_service_pb2 as pb
 
 FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
-
-
-class Held(Script):
-    """Keeps GetModel waiting until `answer` is set; `gone` is, once its caller has left."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.arrived, self.answer = threading.Event(), threading.Event()
-        self.gone = threading.Event()
-
-    def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
-        context.add_callback(self.gone.set)
-        self.arrived.set()
-        self.answer.wait(10)
-        return super().GetModel(request, context)
-
-
-@pytest.fixture
-def held() -> Iterator[Held]:
-    with serving(Held()) as script:
-        assert isinstance(script, Held)
-        try:
-            yield script
-        finally:
-            script.answer.set()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -5,12 +5,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
+from unit.client.held_server import Held
 from unit.client.scripted_model import INPUT_SHAPE, pictures
 from unit.client.scripted_server import Script, serving
 from vaeserve import AsyncClient, Client, InvalidInput, VersionChanged
@@ -19,33 +19,11 @@ from vaeserve.v1 import model_service_pb2, vae_service_pb2 as pb
 WRONG = np.zeros((1, 9, 9), np.float32)
 
 
-class Held(Script):
-    """Answers GetModel while `answer` is set, as at first, or after ten seconds.
-
-    `asked` is set by who must wait, `gave_in` by who has waited for so long.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked, self.answer, self.gave_in = (threading.Event() for _ in range(3))
-        self.answer.set()
-
-    def GetModel(self, request: Any, context: Any) -> Any:  # noqa: N802
-        if not self.answer.is_set():
-            self.asked.set()
-        if not self.answer.wait(10):
-            self.gave_in.set()
-        return super().GetModel(request, context)
-
-
 @pytest.fixture
-def held() -> Iterator[Held]:
-    with serving(Held()) as script:
-        assert isinstance(script, Held)
-        try:
-            yield script
-        finally:
-            script.answer.set()
+def held(held: Held) -> Held:
+    """It answers at first."""
+    held.answer.set()
+    return held
 
 
 def test_one_callers_mistakes_keep_no_other_waiting(held: Held) -> None:
@@ -63,7 +41,7 @@ def test_one_callers_mistakes_keep_no_other_waiting(held: Held) -> None:
         held.answer.clear()
         other = threading.Thread(target=err, args=(digits,))
         other.start()
-        assert held.asked.wait(10)
+        assert held.arrived.wait(10)
         assert len(digits.sample(1, timeout=5)) == 1
         held.answer.set()
         other.join(10)
@@ -76,7 +54,7 @@ async def test_one_tasks_mistakes_keep_no_other_waiting(held: Held) -> None:
         await digits.sample(1)
         held.answer.clear()
         other = asyncio.create_task(digits.encode(WRONG))
-        assert await asyncio.to_thread(held.asked.wait, 10)
+        assert await asyncio.to_thread(held.arrived.wait, 10)
         assert len(await digits.sample(1, timeout=5)) == 1
         held.answer.set()
         with pytest.raises(InvalidInput):
@@ -121,7 +99,7 @@ def test_a_mistake_is_told_though_the_server_hangs(held: Held) -> None:
         held.answer.clear()
         with pytest.raises(InvalidInput, match="takes input rows of shape"):
             digits.encode(WRONG)
-        assert held.asked.is_set()
+        assert held.arrived.is_set()
         assert not held.gave_in.is_set()
 
 
@@ -132,7 +110,7 @@ async def test_a_mistake_is_told_to_a_task_though_the_server_hangs(held: Held) -
         held.answer.clear()
         with pytest.raises(InvalidInput, match="takes input rows of shape"):
             await digits.encode(WRONG)
-        assert held.asked.is_set()
+        assert held.arrived.is_set()
         assert not held.gave_in.is_set()
 
 
@@ -224,7 +202,7 @@ def test_a_child_forked_amid_a_fetch_waits_for_nobody(held: Held) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            assert held.asked.wait(20)
+            assert held.arrived.wait(20)
             process.stdin.write("\n")
             process.stdin.flush()
             assert process.stdout.readline() == "0\n"
