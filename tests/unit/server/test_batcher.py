@@ -1,82 +1,24 @@
-import threading
+"""A batcher with everything around it in the test's hand."""
+
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from support.batch_bench import bench
 from support.engines import (
-    Answer,
     Clock,
-    FakeEngine,
-    Recorder,
     check_own_rows,
-    host_buffers,
     numbered,
-    occupied,
     out_of_memory_above,
-    submitted,
 )
-from vaeserve_server.batcher import Batcher
 from vaeserve_server.call import Call, Floats, Outputs
-from vaeserve_server.engine import Slot
 from vaeserve_server.errors import (
     Cancelled,
     DeadlineExceeded,
     OutOfMemory,
-    Overloaded,
     Unavailable,
 )
-from vaeserve_server.packing import Packer
-from vaeserve_server.run_times import RunTimes
-from vaeserve_server.turn import Turn
-
-
-class Bench:
-    """A batcher with everything around it in the test's hand."""
-
-    def __init__(
-        self,
-        max_rows: int = 8,
-        max_queue_rows: int = 1000,
-        max_delay_s: float = 0.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.engine = FakeEngine()
-        self.seen = Recorder()
-        self.died = threading.Event()
-        self.times = RunTimes()
-        self.batcher = Batcher(
-            [Slot(self.engine, Packer(host_buffers(max_rows), field="rows"))],
-            name="bench",
-            max_rows=max_rows,
-            max_queue_rows=max_queue_rows,
-            max_delay_s=max_delay_s,
-            run_times=self.times,
-            observer=self.seen,
-            on_death=lambda _: self.died.set(),
-            turn=Turn(),
-            clock=clock,
-        )
-
-    def submit(self, rows: Floats, call: Call | None = None) -> Answer:
-        return submitted(self.batcher, rows, call)
-
-    def occupy(self) -> Answer:
-        return occupied(self.engine, self.batcher)
-
-
-@contextmanager
-def bench(**settings: float | Callable[[], float]) -> Iterator[Bench]:
-    made = Bench(**settings)  # type: ignore[arg-type]  # forwarded as they come
-    try:
-        yield made
-    finally:
-        made.engine.release()
-        made.batcher.close(10)
-    assert made.batcher.queued_rows == 0
-    assert made.batcher.in_flight == 0
 
 
 @settings(deadline=None, max_examples=60)
@@ -131,60 +73,6 @@ def test_a_request_is_never_split_to_fill_a_batch() -> None:
         for answer in answers:
             answer.result(10)
         assert b.engine.batches == [1, 5, 5]
-
-
-def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
-    with bench(max_rows=4, max_queue_rows=8, clock=Clock()) as b:
-        b.times.record(4, 0.5)
-        b.occupy()
-        kept = [b.submit(numbered(0, 4)), b.submit(numbered(4, 4))]
-        with pytest.raises(Overloaded) as refusal:
-            b.submit(numbered(8, 1))
-        # 8 rows wait and 1 runs: two full batches and one more.
-        assert refusal.value.retry_after_s == pytest.approx(1.5)
-        assert b.seen.rejections == ["QUEUE_FULL"]
-        b.engine.release()
-        for i, answer in enumerate(kept):
-            check_own_rows(answer, numbered(4 * i, 4))
-
-
-def test_a_request_that_cannot_be_done_in_time_is_refused_on_arrival() -> None:
-    clock = Clock()
-    with bench(max_rows=4, clock=clock) as b:
-        b.times.record(4, 2.0)
-        b.occupy()
-        b.submit(numbered(0, 4), Call(deadline=clock.now + 60))
-        with pytest.raises(DeadlineExceeded) as refusal:
-            b.submit(numbered(4, 4), Call(deadline=clock.now + 3))
-        assert refusal.value.reason == "QUEUE_WAIT"
-        with pytest.raises(DeadlineExceeded) as refusal:
-            b.submit(numbered(4, 4), Call(deadline=clock.now))
-        assert refusal.value.reason == "EXPIRED"
-
-
-def test_a_run_that_is_nearly_over_is_hardly_waited_for() -> None:
-    clock = Clock()
-    with bench(clock=clock) as b:
-        b.times.record(1, 1.0)
-        b.occupy()
-        clock.now += 0.5
-        with pytest.raises(DeadlineExceeded, match=r"1 rows are ahead, about 1\.500 s"):
-            b.submit(numbered(0, 1), Call(deadline=clock.now + 1.3))
-        clock.now += 0.4
-        answers = [b.submit(numbered(0, 1), Call(deadline=clock.now + 1.3))]
-        clock.now += 0.9  # it takes longer than any run before
-        answers.append(b.submit(numbered(1, 1), Call(deadline=clock.now + 2.1)))
-        b.engine.release()
-        for first, answer in enumerate(answers):
-            check_own_rows(answer, numbered(first, 1))
-
-
-def test_an_idle_engine_takes_a_request_whatever_the_prediction() -> None:
-    with bench() as b:
-        b.times.record(1, 1000.0)
-        check_own_rows(
-            b.submit(numbered(0, 1), Call(deadline=time.monotonic() + 5)), numbered(0, 1)
-        )
 
 
 def test_a_request_that_expires_in_the_queue_is_never_run() -> None:
