@@ -27,7 +27,7 @@ from support.raw_calls import (
     until,
 )
 from support.raw_http2 import Wire, headers, wire_to
-from support.servers import running_app
+from support.servers import held_engines, running_app
 from support.streams import ENCODE_STREAM, Stream
 from vaeserve.inference import grpc_service_pb2 as oip_pb
 from vaeserve.v1 import vae_service_pb2 as pb
@@ -177,7 +177,7 @@ def tight(repository: Path, transport: str, monkeypatch: pytest.MonkeyPatch) -> 
     """A server with room for two large answers that are not read, and for one in a stream."""
     monkeypatch.setattr(quota, "MOST_UNREAD_BYTES", 5 * LARGE_ANSWER_BYTES // 2)
     monkeypatch.setattr(stream, "MOST_BYTES", LARGE_ANSWER_BYTES)
-    with running_app(repository, transport=transport) as app:
+    with running_app(repository, transport=transport, placement="thread") as app:
         yield app
 
 
@@ -226,13 +226,16 @@ def test_answers_of_streams_that_are_not_read_are_bounded(tight: App, transport:
 
 
 def test_a_stream_that_is_left_lets_go_of_its_answers(tight: App) -> None:
-    """A small one comes first, so that several large ones are made before any is read."""
+    """A small one comes first, so that several large ones are taken on before one is made."""
     small = pb.DecodeRequest(model="rgb", latents=to_tensor(np.zeros((1, 5), np.float32)))
     counts = Counts(tight, DECODE_STREAM)
     with channel_to(tight) as channel:
-        with wire_to(tight) as wire:
+        with wire_to(tight) as wire, held_engines() as engines:
             wire.open(window=16_000)
             call_blindly(wire, 1, DECODE_STREAM, small.SerializeToString(), *[LARGE_ANSWER] * 8)
+            engines.let_one_pass()
+            until(lambda: counts().get("received"), 9)
+            engines.release()
             until(lambda: ending(channel, DECODE, LARGE_ANSWER).code, Code.RESOURCE_EXHAUSTED)
         counts.settle_somehow()
         calls = Counts(tight, DECODE)
