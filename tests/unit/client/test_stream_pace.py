@@ -165,4 +165,7 @@ async def test_a_slow_consumer_is_not_run_ahead_of(script: Script) -> None:
         for _ in range(100):  # the other tasks run as far as they can
             await asyncio.sleep(0)
         assert taken == 5
+        async with asyncio.timeout(10):  # leaving would cancel what has not arrived
+            while len(script.sent(pb.EncodeRequest)) < 4:
+                await asyncio.sleep(0.01)
     assert len(script.sent(pb.EncodeRequest)) == 4

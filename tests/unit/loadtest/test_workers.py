@@ -13,7 +13,9 @@ import pytest
 from unit.client.scripted_server import Script
 from vaeserve.v1 import model_service_pb2 as models_pb
 
-COMMAND = (sys.executable, "-c", "from vaeserve._cli import main; main()", "loadtest")
+# A shell starts what it runs in the background with interrupts ignored.
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+COMMAND = (sys.executable, "-c", f"{INTERRUPTIBLE}; from vaeserve._cli import main; main()")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -31,7 +33,7 @@ def test_ctrl_c_ends_all_quietly_and_keeps_what_was_finished(
     options = ("--model", "digits", "--sweep", "concurrency=2,4,8", "--workers", str(workers))
     timed = ("--duration", "3s", "--warmup", "0", "--out", str(tmp_path / "out.json"))
     with subprocess.Popen(
-        [*COMMAND, script.address, *options, *timed],
+        [*COMMAND, "loadtest", script.address, *options, *timed],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
