@@ -1,6 +1,7 @@
 """Streams whose consumer is slow, and those whose source is: live ones, which wait for results."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -147,6 +148,13 @@ async def test_a_slow_consumer_is_not_run_ahead_of(script: Script) -> None:
     """The source is asked for no more than fits under way, however long the consumer takes."""
     taken = 0
     fifth = asyncio.Event()
+    fourth = threading.Event()
+
+    def before(_: object) -> None:
+        if len(script.sent(pb.EncodeRequest)) == 4:
+            fourth.set()
+
+    script.before = before
 
     async def endless() -> AsyncIterator[Any]:
         nonlocal taken
@@ -165,7 +173,6 @@ async def test_a_slow_consumer_is_not_run_ahead_of(script: Script) -> None:
         for _ in range(100):  # the other tasks run as far as they can
             await asyncio.sleep(0)
         assert taken == 5
-        async with asyncio.timeout(10):  # leaving would cancel what has not arrived
-            while len(script.sent(pb.EncodeRequest)) < 4:
-                await asyncio.sleep(0.01)
+        # Leaving cancels what has not arrived.
+        assert await asyncio.to_thread(fourth.wait, 10)
     assert len(script.sent(pb.EncodeRequest)) == 4
