@@ -2,8 +2,8 @@
 
 import logging
 import os
-import queue
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -41,9 +41,11 @@ def serve_until_signal(
         StartupError: see App.start.
     """
     sys.setswitchinterval(_SWITCH_S)
-    # Not an Event: the handler runs on the thread that waits, and may find it holding the Event's
-    # own lock.
-    stop: queue.SimpleQueue[None] = queue.SimpleQueue()
+    # Another thread than the main one may take the signal, as one that is just being made. Python
+    # runs the handler on the main thread, but does not wake it for that; this does.
+    woken, waker = socket.socketpair()
+    waker.setblocking(False)
+    signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     stopping = False
 
     def on_signal(*_: object) -> None:
@@ -53,7 +55,6 @@ def serve_until_signal(
         if not app.loaded:
             os._exit(0)  # nobody is being served yet
         stopping = True
-        stop.put(None)
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)
@@ -64,7 +65,8 @@ def serve_until_signal(
         logging.shutdown()
         os._exit(DEVICE_LOST)
     on_ready()
-    stop.get()
+    while not stopping:
+        woken.recv(1)
     app.drain()
     on_end()
     logging.shutdown()
