@@ -12,7 +12,7 @@ from vaeserve_server.call import Call
 from vaeserve_server.carrier import Carrier
 from vaeserve_server.core_queue import Event, Trailers
 from vaeserve_server.errors import Overloaded, Unauthenticated
-from vaeserve_server.methods import LARGE_BYTES, Method
+from vaeserve_server.methods import Method
 from vaeserve_server.observers import RpcMetrics
 from vaeserve_server.quota import SMALL_ANSWER
 from vaeserve_server.status import ONE_MESSAGE, RpcStatus, status_of
@@ -178,10 +178,7 @@ class UnaryCall(LaneCall):
             core.end(self._core, *NO_MESSAGE, self._over, first=True, watched=False)
             return
         door.metrics.messages += 1
-        if len(data) > LARGE_BYTES:
-            door.carrier.large.answer(door.method, data, self, self._reply)
-        else:
-            door.method.answer(data, self, self._reply)
+        door.carrier.large.answer(door.method, data, self, self._reply)
         if not self.answered:
             door.carrier.left_open.append(self)
 

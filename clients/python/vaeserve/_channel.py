@@ -32,10 +32,11 @@ DEFAULT_TIMEOUT = 30.0
 DEFAULT_RETRIES = 3
 """How often a call that found no server, or a stopping one, is repeated."""
 
-_VAE_SERVICE = "vaeserve.v1.VaeService"
-_MODEL_SERVICE = "vaeserve.v1.ModelService"
 LOOK_TIMEOUT = 1.0
 """Seconds, at most, to find out whether a model has changed, while a refusal waits to be told."""
+
+_VAE_SERVICE = "vaeserve.v1.VaeService"
+_MODEL_SERVICE = "vaeserve.v1.ModelService"
 
 ServiceConfig = dict[str, object]
 
